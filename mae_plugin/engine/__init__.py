@@ -1,0 +1,1 @@
+"""Training engine: loops, hooks, optimizer wrappers, metrics, and safe file reading."""

@@ -1,0 +1,1 @@
+"""Model parts, all registered under the scope ``mae_plugin``."""
