@@ -1,0 +1,175 @@
+"""The transformer block, with the parameter names of timm and of the authors, and the layers it is made of."""
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath, LayerScale, Mlp
+from torch import Tensor, nn
+
+from .window import window_partition, window_unpartition
+
+LAYER_NORM_EPS = 1e-6  # of MAE and ViTDet; torch's default is 1e-5
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` in float32, or as it is in float64: where half precision would cost accuracy."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """LayerNorm over the channels of a map (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=LAYER_NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise every position over its channels."""
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class PatchEmbed(nn.Module):
+    """Linear projection of patches. The weight keeps the shape and the name of timm's convolution, ``proj``.
+
+    Args:
+        patch_size: (height, width) of a patch in pixels.
+        in_chans: Channels of the image.
+        embed_dim: Width of a token.
+    """
+
+    def __init__(self, patch_size: tuple[int, int], in_chans: int, embed_dim: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
+
+    def forward(self, imgs: Tensor, ids_keep: Tensor | None = None) -> Tensor:
+        """Embed all patches of (B, C, H, W), or only those of ``ids_keep`` (B, K): (B, L or K, embed_dim)."""
+        patches = patchify(imgs, self.patch_size, channels_first=True)
+        if ids_keep is not None:
+            # The hidden patches are dropped as pixels, before they cost a multiplication.
+            patches = take_tokens(patches, ids_keep)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+def patchify(imgs: Tensor, patch_size: tuple[int, int], channels_first: bool = False) -> Tensor:
+    """Cut images (B, C, H, W) into patches (B, L, D), row by row.
+
+    D runs over (row, column, channel), the order of MAE's targets, or over (channel, row, column), the order of a
+    convolution's weight, with ``channels_first``.
+    """
+    (p, q), (B, C, H, W) = patch_size, imgs.shape
+    x = imgs.reshape(B, C, H // p, p, W // q, q)
+    x = x.permute(0, 2, 4, 1, 3, 5) if channels_first else x.permute(0, 2, 4, 3, 5, 1)
+    return x.reshape(B, (H // p) * (W // q), p * q * C)
+
+
+def unpatchify(patches: Tensor, patch_size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Undo :func:`patchify` in its (row, column, channel) order: (B, h * w, p * q * C) to (B, C, h * p, w * q)."""
+    (p, q), (h, w) = patch_size, grid
+    x = patches.reshape(patches.size(0), h, w, p, q, -1).permute(0, 5, 1, 3, 2, 4)
+    return x.reshape(x.size(0), x.size(1), h * p, w * q)
+
+
+def take_tokens(x: Tensor, ids: Tensor) -> Tensor:
+    """Tokens ``ids`` (B, K) of ``x`` (B, N, C) or (1, N, C): (B, K, C)."""
+    x = x.expand(ids.size(0), -1, -1)
+    return x.gather(1, ids.unsqueeze(-1).expand(-1, -1, x.size(-1)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention through torch's fused kernels.
+
+    Args:
+        dim: Width of a token.
+        num_heads: Heads; must divide ``dim``.
+        rel_pos: Gives a bias on the logits from the unscaled queries and the grid, or None.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``dim``.
+    """
+
+    def __init__(self, dim: int, num_heads: int, rel_pos: nn.Module | None = None) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f'a width of {dim} cannot be split into {num_heads} heads')
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.rel_pos = rel_pos
+
+    def forward(self, x: Tensor, grid: tuple[int, int] | None = None, num_queries: int | None = None) -> Tensor:
+        """Attend over ``x`` (B, N, dim).
+
+        Args:
+            x: Tokens (B, N, dim).
+            grid: (h, w) of the patches among them; only a relative position looks at it.
+            num_queries: Let only the last that many tokens ask; all of them answer.
+
+        Returns:
+            (B, N or num_queries, dim).
+        """
+        if num_queries is None or num_queries == x.size(1):
+            q, k, v = self._heads(self.qkv(x), 3)
+        else:
+            dim = x.size(-1)
+            weight, bias = self.qkv.weight, self.qkv.bias
+            q, = self._heads(F.linear(x[:, -num_queries:], weight[:dim], bias[:dim]), 1)
+            k, v = self._heads(F.linear(x, weight[dim:], bias[dim:]), 2)
+        bias = None if self.rel_pos is None else self.rel_pos(q, grid)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(B, N, parts * dim) to ``parts`` times (B, heads, N, head_dim)."""
+        return x.unflatten(2, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention and MLP, each with a residual connection.
+
+    Args:
+        dim: Width of a token.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden width of the MLP over ``dim``.
+        drop_path: Probability of dropping a branch for a sample.
+        init_values: Start value of the layer scale (``ls1``, ``ls2``); None leaves it out.
+        window_size: Side of the windows attention is confined to, in patches; 0 for all tokens.
+        rel_pos: Relative position module of the attention, or None.
+    """
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4., drop_path: float = 0.,
+                 init_values: float | None = None, window_size: int = 0, rel_pos: nn.Module | None = None) -> None:
+        super().__init__()
+        self.window_size = window_size
+        self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attn = Attention(dim, num_heads, rel_pos)
+        self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.ls1 = nn.Identity() if init_values is None else LayerScale(dim, init_values)
+        self.ls2 = nn.Identity() if init_values is None else LayerScale(dim, init_values)
+        self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+
+    def forward(self, x: Tensor, grid: tuple[int, int] | None = None, num_queries: int | None = None) -> Tensor:
+        """Tokens (B, N, dim) to (B, N, dim), or to the last ``num_queries`` of them; see :class:`Attention`."""
+        attend = self._attend_in_windows if self.window_size else self.attn
+        y = attend(self.norm1(x), grid, num_queries)
+        x = x[:, -y.size(1):] + self.drop_path(self.ls1(y))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+
+    def _attend_in_windows(self, x: Tensor, grid: tuple[int, int], num_queries: None) -> Tensor:
+        """Attention within windows; the zeros that fill up a window take part in it, as in ViTDet."""
+        size = self.window_size
+        windows, padded = window_partition(x.unflatten(1, grid), size)
+        windows = self.attn(windows.flatten(1, 2), (size, size)).unflatten(1, (size, size))
+        return window_unpartition(windows, padded, grid).flatten(1, 2)
+
+
+def init_transformer(module: nn.Module) -> None:
+    """Initialise as MAE does: linear layers xavier-uniform with zero bias (the fused qkv as one matrix).
+
+    LayerNorm keeps 1 and 0, a :class:`PatchEmbed` is treated as the linear layer it is, but keeps its bias.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, PatchEmbed):
+            nn.init.xavier_uniform_(part.proj.weight.flatten(1))

@@ -1,0 +1,82 @@
+"""The small decoder that predicts the hidden patches."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.model.weight_init import initialize
+from timm.layers import to_2tuple
+from torch import Tensor, nn
+
+from ..registry import MODELS
+from .layers import LAYER_NORM_EPS, Block, init_transformer
+from .masking import PatchMask
+from .pos_embed import resample_pos_embed, sincos_pos_embed
+
+
+@MODELS.register_module()
+class MAEDecoder(BaseModule):
+    """Decoder of MAE (section 3): sees the latents and a mask token for each hidden patch, predicts the hidden ones.
+
+    Two things make it cheaper than the paper's words, with the same result. Attention does not care for the order of
+    tokens, so they stay in the mask's order (class token, visible, hidden) and nothing is sorted back. And the last
+    block computes queries, projection and MLP only for tokens that the loss reads.
+
+    Args:
+        img_size: Image size of pretraining; the algorithm passes the backbone's, as the next two.
+        patch_size: Patch size in pixels.
+        embed_dim: Width of the latents.
+        out_dim: Numbers to predict for a patch; the algorithm passes the target's.
+        decoder_embed_dim: Width of the decoder.
+        decoder_depth: Number of blocks.
+        decoder_num_heads: Attention heads.
+        mlp_ratio: Hidden width of the MLPs over ``decoder_embed_dim``.
+    """
+
+    def __init__(self,
+                 img_size: int | Sequence[int],
+                 patch_size: int | Sequence[int],
+                 embed_dim: int,
+                 out_dim: int,
+                 decoder_embed_dim: int = 512,
+                 decoder_depth: int = 8,
+                 decoder_num_heads: int = 16,
+                 mlp_ratio: float = 4.,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        if decoder_depth < 1:
+            raise ValueError(f'decoder_depth={decoder_depth}: a decoder has at least one block')
+        (H, W), (p, q) = to_2tuple(img_size), to_2tuple(patch_size)
+        self.grid = (H // p, W // q)
+        self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_embed_dim))
+        self.decoder_pos_embed = nn.Parameter(sincos_pos_embed(decoder_embed_dim, self.grid), requires_grad=False)
+        self.decoder_blocks = nn.ModuleList(
+            Block(decoder_embed_dim, decoder_num_heads, mlp_ratio) for _ in range(decoder_depth))
+        self.decoder_norm = nn.LayerNorm(decoder_embed_dim, eps=LAYER_NORM_EPS)
+        self.decoder_pred = nn.Linear(decoder_embed_dim, out_dim)
+
+    def forward(self, latents: tuple[Tensor, ...], mask: PatchMask) -> Tensor:
+        """Predict (B, P, out_dim) for ``mask.ids_pred`` from the last of ``latents``, (B, 1 + K, embed_dim)."""
+        x = self.decoder_embed(latents[-1])  # (B, 1 + K, C)
+        num_pred = mask.ids_pred.size(1)
+        x = torch.cat([x, self.mask_token.to(x.dtype).expand(x.size(0), num_pred, -1)], dim=1)
+        x = x + self._positions(mask)
+        for block in self.decoder_blocks[:-1]:
+            x = block(x)
+        x = self.decoder_blocks[-1](x, num_queries=num_pred)
+        return self.decoder_pred(self.decoder_norm(x))
+
+    def _positions(self, mask: PatchMask) -> Tensor:
+        """(B, 1 + L, C): positions of class token and patches in the order of the mask."""
+        pos_embed = resample_pos_embed(self.decoder_pos_embed, self.grid, mask.grid)[0]
+        ids = torch.cat([mask.ids_shuffle.new_zeros(mask.ids_shuffle.size(0), 1), mask.ids_shuffle + 1], dim=1)
+        return pos_embed[ids]
+
+    def init_weights(self) -> None:
+        """Initialise as MAE does, then apply ``init_cfg``."""
+        init_transformer(self)
+        nn.init.normal_(self.mask_token, std=.02)
+        if self.init_cfg:
+            initialize(self, self.init_cfg)
+        self._is_init = True

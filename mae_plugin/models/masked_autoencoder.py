@@ -1,0 +1,135 @@
+"""Masked autoencoder (He et al., CVPR 2022) as one MMEngine model made of swappable parts."""
+
+import inspect
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.structures import BaseDataElement
+from timm.layers import to_2tuple
+from torch import Tensor
+
+from ..registry import MODELS
+from .layers import patchify, take_tokens, unpatchify
+
+
+@MODELS.register_module()
+class MaskedAutoencoder(BaseModel):
+    """Hide most of an image, encode the rest, predict what was hidden.
+
+    ``img_size``, ``patch_size``, ``in_chans`` and ``embed_dim`` are given once, on the backbone. The parts whose
+    signature asks for one of them get it from there; the decoder gets ``out_dim`` from the head's target.
+
+    Args:
+        backbone: Encoder, e.g. ``dict(type='mae_plugin.PlainViT', ...)``.
+        masking: Which patches are hidden, e.g. ``dict(type='mae_plugin.RandomMasking', mask_ratio=0.75)``.
+        neck: Decoder, e.g. ``dict(type='mae_plugin.MAEDecoder')``.
+        head: Target and loss, e.g. ``dict(type='mae_plugin.PixelReconstructionHead', target=...)``.
+        data_preprocessor: Usually ``dict(type='mae_plugin.MAEDataPreprocessor', mean=..., std=...)``.
+        init_cfg: Initialisation of the whole model.
+
+    Raises:
+        ValueError: If a part is given a size that differs from the backbone's.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 masking: dict,
+                 neck: dict,
+                 head: dict,
+                 data_preprocessor: dict | None = None,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = MODELS.build(backbone)
+        facts = {name: getattr(self.backbone, name) for name in ('img_size', 'patch_size', 'in_chans', 'embed_dim')}
+        self.masking = MODELS.build(_with_facts(masking, 'masking', facts))
+        target = _with_facts(head['target'], 'head.target', facts)
+        self.head = MODELS.build(_with_facts(dict(head, target=target), 'head', facts))
+        self.neck = MODELS.build(_with_facts(neck, 'neck', dict(facts, out_dim=self.head.target.dim)))
+
+    def forward(self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'):
+        """Run the model on normalised images (B, C, H, W).
+
+        Args:
+            inputs: Images, normalised by the data preprocessor.
+            data_samples: One for each image; a ``sample_key`` in them fixes the mask.
+            mode: ``loss`` gives the dict of losses, ``predict`` a data sample for each image with the masked loss and
+                error, ``tensor`` the tokens (B, 1 + L, C) of the whole image, nothing hidden.
+
+        Raises:
+            ValueError: If ``mode`` is another.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, data_samples)
+        if mode == 'predict':
+            return self.predict(inputs, data_samples)
+        if mode == 'tensor':
+            return self.backbone(inputs)[-1]
+        raise ValueError(f"mode='{mode}' is not one of 'loss', 'predict', 'tensor'")
+
+    def loss(self, imgs: Tensor, data_samples: Sequence | None = None) -> dict:
+        """Losses of a batch of normalised images (B, C, H, W)."""
+        mask = self.masking(imgs, self._grid(imgs), data_samples)
+        latents = self.backbone(imgs, mask)
+        pred = self.neck(latents, mask)
+        return self.head.loss(pred, imgs, mask, data_samples)
+
+    @torch.no_grad()
+    def predict(self, imgs: Tensor, data_samples: Sequence | None = None) -> list[BaseDataElement]:
+        """For each image a data sample with ``masked_loss`` and, in pixel values squared, ``masked_mse``."""
+        mask = self.masking(imgs, self._grid(imgs), data_samples)
+        pred = self.neck(self.backbone(imgs, mask), mask)
+        losses = self.head.loss_per_image(pred, imgs, mask)
+        errors = self._pixels_of(imgs, mask) - self._pixels_of(self._fill_in(pred, imgs, mask), mask)
+        errors = errors.square().mean(dim=(1, 2))
+        samples = [sample.clone() for sample in data_samples] if data_samples else [BaseDataElement() for _ in imgs]
+        for sample, loss, error in zip(samples, losses, errors, strict=True):
+            sample.set_field(loss, 'masked_loss')
+            sample.set_field(error, 'masked_mse')
+        return samples
+
+    @torch.no_grad()
+    def reconstruct(self, imgs: Tensor, data_samples: Sequence | None = None) -> tuple[Tensor, Tensor]:
+        """Pictures of what the model makes of normalised images (B, C, H, W), in pixel values, clipped to [0, 255].
+
+        Returns:
+            The masked images, hidden patches grey, and the same with the predictions pasted in; each (B, C, H, W).
+        """
+        mask = self.masking(imgs, self._grid(imgs), data_samples)
+        pred = self.neck(self.backbone(imgs, mask), mask)
+        grey = self._paste(torch.zeros_like(pred), imgs, mask)
+        filled = self._fill_in(pred, imgs, mask)
+        return tuple(self.data_preprocessor.to_pixels(x).clamp(0, 255) for x in (grey, filled))
+
+    def _grid(self, imgs: Tensor) -> tuple[int, int]:
+        """Patch grid (h, w) of ``imgs``; the backbone refuses sizes that do not divide."""
+        p, q = to_2tuple(self.backbone.patch_size)
+        return imgs.size(2) // p, imgs.size(3) // q
+
+    def _fill_in(self, pred: Tensor, imgs: Tensor, mask) -> Tensor:
+        """``imgs`` with the hidden patches replaced by the predictions (B, P, D)."""
+        return self._paste(self.head.target.inverse(pred, imgs, mask), imgs, mask)
+
+    def _paste(self, patches: Tensor, imgs: Tensor, mask) -> Tensor:
+        all_patches = patchify(imgs, self.backbone.patch_size)
+        ids = mask.ids_pred.unsqueeze(-1).expand_as(patches)
+        return unpatchify(all_patches.scatter(1, ids, patches.to(imgs.dtype)), self.backbone.patch_size, mask.grid)
+
+    def _pixels_of(self, imgs: Tensor, mask) -> Tensor:
+        """The predicted patches of normalised ``imgs`` in pixel values: (B, P, p * q * C)."""
+        pixels = self.data_preprocessor.to_pixels(imgs)
+        return take_tokens(patchify(pixels, self.backbone.patch_size), mask.ids_pred)
+
+
+def _with_facts(cfg: dict, part: str, facts: dict) -> dict:
+    """``cfg`` with those ``facts`` that its class asks for."""
+    part_class = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+    if part_class is None:
+        raise KeyError(f"{part}.type='{cfg['type']}' is not in the registry of models")
+    parameters = inspect.signature(part_class).parameters
+    wanted = {name: value for name, value in facts.items() if name in parameters}
+    for name, value in wanted.items():
+        given = cfg.get(name, value)
+        if given != value and to_2tuple(given) != to_2tuple(value):
+            raise ValueError(f'{part}.{name}={given} disagrees with the backbone, which says {value}: leave it out')
+    return dict(cfg, **wanted)

@@ -1,0 +1,206 @@
+"""The one backbone: a plain vision transformer for pretraining and every task after it."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModule
+from mmengine.model.weight_init import initialize
+from timm.layers import to_2tuple
+from torch import Tensor, nn
+
+from ..registry import MODELS
+from .layers import LAYER_NORM_EPS, Block, PatchEmbed, init_transformer
+from .masking import PatchMask
+from .pos_embed import resample_pos_embed, sincos_pos_embed
+
+OUT_TYPES = ('raw', 'cls_token', 'avg_featmap', 'featmap')
+
+
+@MODELS.register_module()
+class PlainViT(BaseModule):
+    """Plain vision transformer with the parameter names of timm and of the authors' MAE.
+
+    With a mask it is the encoder of MAE (section 3): only visible patches are embedded and processed. Without, it is
+    the backbone of a classifier (mmpretrain), a detector (mmdet, as ViTDet with windows) or a segmenter (mmseg).
+
+    Args:
+        img_size: Image size (one number or (H, W)) of *pretraining*; it sets the grid of ``pos_embed``, which is
+            resampled in ``forward`` to any other size, so a downstream task keeps the pretraining value.
+        patch_size: Patch size in pixels, one number or a pair.
+        in_chans: Channels of the image.
+        embed_dim: Width of a token.
+        depth: Number of blocks.
+        num_heads: Attention heads.
+        mlp_ratio: Hidden width of the MLPs over ``embed_dim``.
+        out_type: What ``forward`` returns, always in a tuple: ``raw`` all tokens (B, 1 + L, C) after the final norm;
+            ``cls_token`` (B, C) the class token after it; ``avg_featmap`` (B, C) the mean of the patch tokens, then
+            ``fc_norm``; ``featmap`` a map (B, C, h, w) for each of ``out_indices``, without norm.
+        out_indices: Blocks (from 0, negative from the end) whose output ``featmap`` returns.
+        with_cls_token: Whether to run the class token along. Windows need it off.
+        drop_path_rate: Stochastic depth of the last block, rising linearly from 0 at the first.
+        init_values: Start value of layer scale, None for none.
+        window_size: Side, in patches, of the windows of the blocks ``window_block_indexes``; 0 for none.
+        window_block_indexes: Blocks that attend within windows; all others see everything.
+        rel_pos: Relative position, ``dict(type='mae_plugin.DecomposedRelPos', size=None)`` or
+            ``dict(type='mae_plugin.RelPosBias')``. ``size`` is the grid (one number or a pair) the tables of the
+            global blocks are made for, by default that of ``pos_embed``; windowed blocks use ``window_size``.
+        freeze_pos_embed: Keep the position embedding fixed, as pretraining does; fine-tuning trains it.
+        init_cfg: Usually ``dict(type='mae_plugin.MAEPretrained', checkpoint=...)``.
+
+    Raises:
+        ValueError: If sizes do not divide, an option is unknown, or options contradict each other.
+    """
+
+    def __init__(self,
+                 img_size: int | Sequence[int] = 224,
+                 patch_size: int | Sequence[int] = 16,
+                 in_chans: int = 3,
+                 embed_dim: int = 768,
+                 depth: int = 12,
+                 num_heads: int = 12,
+                 mlp_ratio: float = 4.,
+                 out_type: str = 'raw',
+                 out_indices: Sequence[int] = (-1, ),
+                 with_cls_token: bool = True,
+                 drop_path_rate: float = 0.,
+                 init_values: float | None = None,
+                 window_size: int = 0,
+                 window_block_indexes: Sequence[int] = (),
+                 rel_pos: dict | None = None,
+                 freeze_pos_embed: bool = False,
+                 init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.img_size, self.patch_size = tuple(to_2tuple(img_size)), tuple(to_2tuple(patch_size))
+        self.in_chans, self.embed_dim, self.depth = in_chans, embed_dim, depth
+        self.out_type, self.with_cls_token = out_type, with_cls_token
+        self.out_indices = self._block_indexes('out_indices', out_indices)
+        windowed = self._block_indexes('window_block_indexes', window_block_indexes)
+        self._check_options(windowed, window_size)
+        self.grid = self._grid_of(*self.img_size)
+
+        self.patch_embed = PatchEmbed(self.patch_size, in_chans, embed_dim)
+        if with_cls_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        # The first slot is the class token's, and stays without one, so that files are equal.
+        self.pos_embed = nn.Parameter(sincos_pos_embed(embed_dim, self.grid), requires_grad=not freeze_pos_embed)
+
+        drop_path = torch.linspace(0, drop_path_rate, depth).tolist()
+        self.blocks = nn.ModuleList(
+            Block(embed_dim, num_heads, mlp_ratio, drop_path[i], init_values,
+                  window_size if i in windowed else 0,
+                  self._build_rel_pos(rel_pos, num_heads, window_size if i in windowed else 0))
+            for i in range(depth))
+        # Only the norm that the output uses exists: an unused parameter would break DDP and mislead a reader.
+        if out_type in ('raw', 'cls_token'):
+            self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        elif out_type == 'avg_featmap':
+            self.fc_norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+
+    def forward(self, imgs: Tensor, mask: PatchMask | None = None) -> tuple[Tensor, ...]:
+        """Encode images (B, C, H, W), of any size the patch divides.
+
+        With ``mask``, only the K kept patches: (B, 1 + K, C) for ``out_type='raw'``, in the mask's order.
+
+        Raises:
+            ValueError: If the image does not fit the model, or maps are asked of a masked image.
+        """
+        if imgs.size(1) != self.in_chans:
+            raise ValueError(f'images have {imgs.size(1)} channels, backbone.in_chans is {self.in_chans}')
+        if mask is not None and (self.out_type == 'featmap' or not self.with_cls_token):
+            raise ValueError(f"out_type='{self.out_type}', with_cls_token={self.with_cls_token} has no masked form: "
+                             f'pretraining needs a class token and one of the other out_types {OUT_TYPES[:3]}')
+        grid = self._grid_of(*imgs.shape[2:])
+        x = self._embed(imgs, grid, mask)
+        if self.out_type == 'featmap':
+            return self._taps(x, grid)
+        for block in self.blocks:
+            x = block(x, grid)
+        if self.out_type == 'avg_featmap':
+            return (self.fc_norm(x[:, int(self.with_cls_token):].mean(dim=1)), )
+        x = self.norm(x)
+        return (x if self.out_type == 'raw' else x[:, 0], )
+
+    def _embed(self, imgs: Tensor, grid: tuple[int, int], mask: PatchMask | None) -> Tensor:
+        """Tokens with their positions, class token first if there is one."""
+        pos_embed = resample_pos_embed(self.pos_embed, self.grid, grid)
+        cls_pos, patch_pos = pos_embed[:, :1], pos_embed[:, 1:]
+        if mask is None:
+            x = self.patch_embed(imgs) + patch_pos
+        else:
+            x = self.patch_embed(imgs, mask.ids_keep) + patch_pos[0][mask.ids_keep]
+        if self.with_cls_token:
+            x = torch.cat([(self.cls_token + cls_pos).expand(x.size(0), -1, -1), x], dim=1)
+        return x
+
+    def _taps(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
+        """The maps (B, C, h, w) after the blocks ``out_indices``; later blocks do not run."""
+        maps = {}
+        for i, block in enumerate(self.blocks[:max(self.out_indices) + 1]):
+            x = block(x, grid)
+            if i in self.out_indices:
+                patches = x[:, int(self.with_cls_token):]
+                maps[i] = patches.transpose(1, 2).unflatten(2, grid).contiguous()
+        return tuple(maps[i] for i in self.out_indices)
+
+    def _grid_of(self, height: int, width: int) -> tuple[int, int]:
+        if height % self.patch_size[0] or width % self.patch_size[1]:
+            raise ValueError(
+                f'an image of {height}x{width} cannot be cut into patches of {self.patch_size[0]}x{self.patch_size[1]}: '
+                f'choose another size, or pad in the data preprocessor (mmdet: pad_size_divisor, mmseg: size_divisor)')
+        return height // self.patch_size[0], width // self.patch_size[1]
+
+    def _block_indexes(self, name: str, indexes: Sequence[int]) -> tuple[int, ...]:
+        wrong = [i for i in indexes if not -self.depth <= i < self.depth]
+        if wrong:
+            raise ValueError(f'{name} names the blocks {wrong}; the model has depth={self.depth}, '
+                             f'so they run from 0 to {self.depth - 1}')
+        return tuple(i % self.depth for i in indexes)
+
+    def _check_options(self, windowed: tuple[int, ...], window_size: int) -> None:
+        if self.out_type not in OUT_TYPES:
+            raise ValueError(f"out_type='{self.out_type}' is not one of {OUT_TYPES}")
+        if self.out_type == 'cls_token' and not self.with_cls_token:
+            raise ValueError("out_type='cls_token' needs with_cls_token=True")
+        if bool(windowed) != bool(window_size):
+            raise ValueError(f'window_size={window_size} and window_block_indexes={list(windowed)}: give both or neither')
+        if windowed and self.with_cls_token:
+            raise ValueError('windows hold patches only: use with_cls_token=False')
+
+    def _build_rel_pos(self, cfg: dict | None, num_heads: int, window_size: int) -> nn.Module | None:
+        if cfg is None:
+            return None
+        cfg = dict(cfg)
+        size = cfg.pop('size', None)
+        grid = to_2tuple(window_size or size or self.grid)
+        rel_pos = MODELS.build(dict(cfg, num_heads=num_heads, head_dim=self.embed_dim // num_heads, grid=grid))
+        if rel_pos.with_cls_token != self.with_cls_token:
+            raise ValueError(f'{type(rel_pos).__name__} needs with_cls_token={rel_pos.with_cls_token}')
+        return rel_pos
+
+    def init_weights(self) -> None:
+        """Initialise as MAE does, then apply ``init_cfg``, which thus has the last word."""
+        init_transformer(self)
+        if self.with_cls_token:
+            nn.init.normal_(self.cls_token, std=.02)
+        if self.init_cfg:
+            initialize(self, self.init_cfg)
+        self._is_init = True
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning rates, and the number of depths.
+
+        Embeddings are 0, block i is i + 1, everything else, of other modules too, is the last.
+        """
+        last = self.depth + 1
+        if not param_name.startswith(prefix):
+            return last, last + 1
+        name = param_name[len(prefix):]
+        if name in ('cls_token', 'pos_embed') or name.startswith('patch_embed.'):
+            return 0, last + 1
+        if name.startswith('blocks.'):
+            return int(name.split('.')[1]) + 1, last + 1
+        return last, last + 1
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that fine-tuning does not decay, beside those of one dimension."""
+        return {'cls_token', 'pos_embed'}
