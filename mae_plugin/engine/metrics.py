@@ -1,0 +1,29 @@
+"""How good a reconstruction is."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.evaluator import BaseMetric
+
+from ..registry import METRICS
+
+
+@METRICS.register_module()
+class MaskedReconstruction(BaseMetric):
+    """Loss and PSNR on hidden patches.
+
+    ``masked_loss`` is the mean over images of what pretraining minimises. ``psnr`` is ``10 log10(255^2 / mse)`` in dB,
+    with the mean squared error over all hidden pixels in pixel values; where the target is normalised, brightness and
+    contrast of each patch are taken from the image.
+    """
+
+    default_prefix = 'mae'
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Keep ``masked_loss`` and ``masked_mse`` of each sample."""
+        self.results += [(float(sample['masked_loss']), float(sample['masked_mse'])) for sample in data_samples]
+
+    def compute_metrics(self, results: list[tuple[float, float]]) -> dict:
+        """``masked_loss`` and ``psnr`` over all images."""
+        loss, mse = torch.tensor(results, dtype=torch.float64).mean(dim=0)
+        return dict(masked_loss=loss.item(), psnr=10 * torch.log10(255**2 / mse).item())
