@@ -51,3 +51,11 @@ def tiny_mae():
     model = MODELS.build(tiny_mae_cfg())
     model.init_weights()
     return model
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if 'gpu' in item.keywords:
+                item.add_marker(pytest.mark.skip(reason='needs a CUDA GPU'))

@@ -1,0 +1,12 @@
+import math
+
+from mae_plugin.engine import MaskedReconstruction
+
+
+def test_loss_and_psnr_are_means_over_images():
+    metric = MaskedReconstruction()
+    metric.process({}, [dict(masked_loss=.5, masked_mse=10.)])
+    metric.process({}, [dict(masked_loss=1., masked_mse=20.), dict(masked_loss=3., masked_mse=120.)])
+    result = metric.evaluate(3)
+    assert math.isclose(result['mae/masked_loss'], 1.5)
+    assert math.isclose(result['mae/psnr'], 10 * math.log10(255**2 / 50))

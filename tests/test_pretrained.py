@@ -1,0 +1,121 @@
+import argparse
+
+import pytest
+import torch
+from conftest import tiny_mae_cfg
+
+from mae_plugin.models import PlainViT
+from mae_plugin.registry import MODELS
+
+TASKS = dict(
+    classify=dict(out_type='avg_featmap'),
+    segment=dict(out_type='featmap', out_indices=(0, 1, 2), init_values=1., rel_pos=dict(type='RelPosBias')),
+    detect=dict(out_type='featmap', with_cls_token=False, window_size=2, window_block_indexes=(0, 1),
+                rel_pos=dict(type='DecomposedRelPos')))
+
+
+@pytest.fixture
+def pretrained(tiny_mae):
+    for parameter in tiny_mae.parameters():
+        torch.nn.init.normal_(parameter)
+    return tiny_mae
+
+
+@pytest.fixture
+def checkpoint(pretrained, tmp_path):
+    torch.save(dict(state_dict=pretrained.state_dict(), meta=dict(iter=3)), tmp_path / 'iter_3.pth')
+    return tmp_path / 'iter_3.pth'
+
+
+def task_backbone(checkpoint, **changes):
+    cfg = dict(type='PlainViT', img_size=64, embed_dim=48, depth=3, num_heads=3,
+               init_cfg=dict(type='mae_plugin.MAEPretrained', checkpoint=str(checkpoint))) | changes
+    model = MODELS.build(cfg)
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_every_encoder_tensor_arrives(checkpoint, pretrained, task):
+    model = task_backbone(checkpoint, **TASKS[task])
+    source = pretrained.backbone.state_dict()
+    added = {'ls1', 'ls2', 'rel_pos', 'fc_norm'}
+    for name, value in model.state_dict().items():
+        if not added & set(name.split('.')):
+            assert torch.equal(value, source[name]), name
+
+
+def test_features_of_the_task_are_those_of_pretraining(checkpoint, pretrained):
+    imgs = torch.randn(2, 3, 64, 64)
+    assert torch.equal(task_backbone(checkpoint)(imgs)[0], pretrained.backbone(imgs)[0])
+
+
+def test_authors_layouts(pretrained, tmp_path):
+    """Encoder only, encoder with decoder, and a training file with its arguments."""
+    encoder = pretrained.backbone.state_dict()
+    decoder = pretrained.neck.state_dict()
+    files = dict(encoder=dict(model=encoder), full=dict(model=encoder | decoder),
+                 training=dict(model=encoder | decoder, optimizer=dict(state={}), epoch=799,
+                               args=argparse.Namespace(lr=.1)), bare=encoder)
+    for name, content in files.items():
+        torch.save(content, tmp_path / f'{name}.pth')
+        model = task_backbone(tmp_path / f'{name}.pth', out_type='featmap')
+        assert torch.equal(model.blocks[1].mlp.fc1.weight, encoder['blocks.1.mlp.fc1.weight'])
+
+
+def test_a_fine_tuned_file_gives_its_backbone(pretrained, tmp_path):
+    state = {f'backbone.{name}': value for name, value in pretrained.backbone.state_dict().items()}
+    torch.save(dict(state_dict=state | {'roi_head.bbox_head.fc.weight': torch.zeros(2)}), tmp_path / 'det.pth')
+    model = task_backbone(tmp_path / 'det.pth')
+    assert torch.equal(model.pos_embed, pretrained.backbone.pos_embed)
+
+
+def test_the_log_says_what_was_loaded(checkpoint, caplog, capsys):
+    from mmengine.logging import MMLogger
+    MMLogger.get_instance('pretrained', logger_name='pretrained', log_level='INFO')
+    task_backbone(checkpoint, **TASKS['detect'])
+    said = capsys.readouterr()
+    said = said.out + said.err + caplog.text
+    assert 'loaded 39 of 45 tensors' in said
+    assert 'start fresh' in said and 'blocks.0.attn.rel_pos.rel_pos_h' in said
+    assert 'of no use here: cls_token, norm.weight' in said
+
+
+@pytest.mark.parametrize('changes, message', [
+    (dict(embed_dim=96), r'another size.*cls_token \(1, 1, 48\) in the file, \(1, 1, 96\) in the model'),
+    (dict(patch_size=8, img_size=32), r'patch_embed.proj.weight \(48, 3, 16, 16\) in the file'),
+    (dict(img_size=96), r'grid of 16 patches, the model has img_size=\(96, 96\) with 36: set backbone.img_size'),
+    (dict(depth=4), 'it lacks blocks.3.norm1.weight'),
+    (dict(depth=2), 'it holds blocks.2.norm1.weight'),
+])
+def test_a_model_of_another_size_is_refused(checkpoint, changes, message):
+    with pytest.raises(ValueError, match=message) as error:
+        task_backbone(checkpoint, **changes)
+    assert str(checkpoint) in str(error.value)
+
+
+def test_other_files_are_refused(tmp_path):
+    torch.save(dict(state_dict={'layer1.0.conv1.weight': torch.zeros(1)}), tmp_path / 'resnet.pth')
+    with pytest.raises(ValueError, match='another model: none of its tensors .layer1.0.conv1.weight'):
+        task_backbone(tmp_path / 'resnet.pth')
+    torch.save(dict(meta=dict(iter=3)), tmp_path / 'empty.pth')
+    with pytest.raises(ValueError, match='holds no model'):
+        task_backbone(tmp_path / 'empty.pth')
+    with pytest.raises(FileNotFoundError, match='nowhere.pth'):
+        task_backbone(tmp_path / 'nowhere.pth')
+
+
+def test_nothing_of_the_encoder_may_be_lost(checkpoint):
+    content = torch.load(checkpoint, weights_only=True)
+    del content['state_dict']['backbone.blocks.1.attn.proj.bias']
+    torch.save(content, checkpoint)
+    with pytest.raises(ValueError, match='it lacks blocks.1.attn.proj.bias'):
+        task_backbone(checkpoint)
+
+
+def test_pretraining_can_start_from_a_checkpoint(checkpoint, pretrained):
+    cfg = tiny_mae_cfg(init_cfg=dict(type='mae_plugin.MAEPretrained', checkpoint=str(checkpoint)))
+    model = MODELS.build(cfg)
+    model.init_weights()
+    assert torch.equal(model.backbone.norm.weight, pretrained.backbone.norm.weight)
+    assert isinstance(model.backbone, PlainViT)
