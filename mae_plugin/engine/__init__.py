@@ -1,10 +1,12 @@
 """Training engine: loops, hooks, optimizer wrappers, metrics, and safe file reading."""
 
+from .hooks import CheckpointFitsHook, MeanLossHook
 from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
+from .loops import KeyedIterTrainLoop
 from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
 
 __all__ = [
-    'AutocastOptimWrapper', 'GroupedOptimWrapperConstructor', 'LayerDecayOptimWrapperConstructor',
-    'MaskedReconstruction'
+    'AutocastOptimWrapper', 'GroupedOptimWrapperConstructor', 'KeyedIterTrainLoop',
+    'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction'
 ]

@@ -1,0 +1,21 @@
+# What every run shares; counted in iterations. The scope is left to the configs: tasks set their library's.
+default_hooks = dict(
+    runtime_info=dict(type='mae_plugin.MeanLossHook'),  # the logged loss is the mean over the ranks
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'))
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))  # without a GPU the tools take gloo
+
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
+log_level = 'INFO'
+visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+
+randomness = dict(seed=0)
+load_from = None
+resume = False

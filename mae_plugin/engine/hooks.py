@@ -1,0 +1,73 @@
+"""Hooks: losses averaged over the ranks, and a checkpoint that must fit the model."""
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import Hook, RuntimeInfoHook
+from mmengine.model import is_model_wrapper
+
+from mae_plugin.registry import HOOKS
+
+
+@HOOKS.register_module()
+class MeanLossHook(RuntimeInfoHook):
+    """MMEngine's ``RuntimeInfoHook``, except that the logged losses are means over the ranks.
+
+    MMEngine logs what the first rank saw. With the same batch size on every rank the mean equals the loss of the whole
+    batch. One all-reduce of all values per iteration; nothing when there is one process. All ranks must log the same
+    names. Use it as ``default_hooks.runtime_info``.
+    """
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Hand the means of ``outputs`` (name to scalar tensor or number) to the message hub."""
+        if outputs and get_world_size() > 1:
+            device = next((value.device for value in outputs.values() if isinstance(value, torch.Tensor)), None)
+            values = torch.stack([
+                torch.as_tensor(value, dtype=torch.float64, device=device).detach().squeeze()
+                for value in outputs.values()
+            ])
+            all_reduce(values, op='mean')
+            outputs = dict(zip(outputs, values.tolist(), strict=True))
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+
+
+@HOOKS.register_module()
+class CheckpointFitsHook(Hook):
+    """Stop when a checkpoint that is resumed or tested does not hold every weight of the model, in its size.
+
+    MMEngine warns and goes on with the random weights. What the file holds beyond the model is left to that warning.
+
+    Args:
+        resume: The checkpoint must also hold what a run needs to go on.
+
+    Raises:
+        ValueError: The checkpoint does not fit; the message counts what is wrong and names the first of each kind.
+    """
+
+    priority = 'LOWEST'  # after hooks that swap weights in the checkpoint, as EMA does
+
+    def __init__(self, resume: bool = False):
+        self.resume = resume
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Compare names and shapes, and the parts needed to resume."""
+        path = runner._load_from
+        absent = {'meta', 'message_hub', 'optimizer', 'state_dict'} - checkpoint.keys()
+        if self.resume and absent:
+            raise ValueError(
+                f'{path} holds no {", ".join(sorted(absent))}: a run cannot go on from it. '
+                'To start a new run from its weights, set load_from or init_cfg instead of --resume')
+        stored = {name.removeprefix('module.'): value for name, value in
+                  checkpoint.get('state_dict', checkpoint).items()}
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        expected = {name: value for name, value in model.state_dict().items() if 'num_batches_tracked' not in name}
+        missing = [name for name in expected if name not in stored]
+        resized = [name for name in expected if name in stored and stored[name].shape != expected[name].shape]
+        problems = []
+        if missing:
+            problems.append(f'{len(missing)} of the {len(expected)} tensors are missing (the first: {missing[0]})')
+        if resized:
+            name = resized[0]
+            problems.append(f'{len(resized)} are of another size (the first: {name}, {tuple(stored[name].shape)} in '
+                            f'the file and {tuple(expected[name].shape)} in the model)')
+        if problems:
+            raise ValueError(f'{path} is a checkpoint of another model: {"; ".join(problems)}')

@@ -1,0 +1,207 @@
+"""Reading the files a user names, without running anything that is stored in them.
+
+A checkpoint is a pickle, and a pickle may call any function while it is read. MMEngine 0.10.7 reads it that way, and
+onedl-mmengine falls back to it. Here every file goes through :func:`load_file`: PyTorch's restricted reader
+(``weights_only=True``) plus stand-ins for the few other things that MMEngine's and the MAE authors' files hold. What a
+stand-in collects is turned into the real object after reading, so no constructor of NumPy or MMEngine is ever called
+with a stored state, and ``getattr``, which MMEngine's log history asks for, is never the real one.
+"""
+
+import argparse
+import os
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.utils import digit_version
+
+
+class _DType:
+    """Stands for ``numpy.dtype``: numbers, truth values and text, no objects and no records."""
+
+    def __init__(self, code: str, align: bool = False, copy: bool = True):
+        if not re.fullmatch(r'[biufcSU]\d+', code):
+            raise pickle.UnpicklingError(f'arrays of type {code!r} are not read')
+        self.code = code
+        self.byte_order = '='
+
+    def __setstate__(self, state: tuple):
+        self.byte_order = state[1]
+
+    def restore(self) -> np.dtype:
+        return np.dtype(self.code).newbyteorder(self.byte_order)
+
+
+class _Array:
+    """Stands for ``numpy.ndarray`` and for the function that makes an empty one before its state is known."""
+
+    def __init__(self, *unused):
+        pass
+
+    def __setstate__(self, state: tuple):
+        self.state = state
+
+    def restore(self) -> np.ndarray:
+        _, shape, dtype, is_fortran, data = self.state
+        return np.frombuffer(data, dtype.restore()).reshape(shape, order='F' if is_fortran else 'C').copy()
+
+
+class _History:
+    """Stands for :class:`mmengine.logging.HistoryBuffer`, whose own state names functions."""
+
+    def __setstate__(self, state: dict):
+        self.state = state
+
+    def restore(self) -> HistoryBuffer:
+        log, count = self.state['_log_history'], self.state['_count_history']
+        return HistoryBuffer(log.restore(), count.restore(), self.state['max_length'])
+
+
+def _scalar(dtype: _DType, data: bytes) -> Any:
+    """Stands for NumPy's function that makes a scalar; returns the plain Python one."""
+    return np.frombuffer(data, dtype.restore())[0].item()
+
+
+def _no_attribute(*unused) -> None:
+    """Stands for ``getattr``: the log history's list of statistics methods is not needed."""
+
+
+def _no_bytes() -> bytes:
+    """Stands for ``bytes``, which empty arrays call without an argument."""
+    return b''
+
+
+_ALLOWED = [
+    argparse.Namespace,
+    (_no_attribute, 'builtins.getattr'),
+    (_no_bytes, 'builtins.bytes'),
+    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    (_DType, 'numpy.dtype'),
+    (_Array, 'numpy.ndarray'),
+    *((_Array, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
+    *((_scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
+]
+
+
+def _restore(value: Any, done: dict[int, Any]) -> Any:
+    """Replace the stand-ins inside ``value`` by real objects, each once; dicts and lists are changed in place."""
+    if id(value) in done:
+        return done[id(value)]
+    done[id(value)] = value
+    if isinstance(value, (_Array, _DType, _History)):
+        done[id(value)] = value.restore()
+    elif type(value) is tuple:
+        done[id(value)] = tuple(_restore(item, done) for item in value)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            value[key] = _restore(item, done)
+    elif isinstance(value, list):
+        value[:] = [_restore(item, done) for item in value]
+    elif isinstance(value, argparse.Namespace):
+        _restore(vars(value), done)
+    return done[id(value)]
+
+
+def _drop_config_text(checkpoint: Any) -> None:
+    """Remove stored configs: ``Runner.resume`` and the inferencers of MMEngine would execute them."""
+    if not isinstance(checkpoint, dict):
+        return
+    hub = checkpoint.get('message_hub')
+    for holder in (checkpoint.get('meta'), hub.get('runtime_info') if isinstance(hub, dict) else None):
+        if isinstance(holder, dict):
+            holder.pop('config', None)
+            holder.pop('cfg', None)
+
+
+def _read_pickle(path: Path, map_location: Any) -> Any:
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch.load does not look at the checksums
+        if damaged is not None:
+            raise zipfile.BadZipFile(f'the checksum of its record {damaged} is wrong')
+    # What others have allowed for the whole process could be the real getattr.
+    foreign = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    try:
+        with torch.serialization.safe_globals(_ALLOWED):
+            return _restore(torch.load(path, map_location=map_location, weights_only=True), {})
+    finally:
+        torch.serialization.add_safe_globals(foreign)
+
+
+def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
+    """Read a checkpoint (``.pth`` and the like, or ``.safetensors``) and run nothing that it holds.
+
+    Tensors, numbers, text, containers of them, NumPy arrays of numbers, MMEngine's log history and
+    ``argparse.Namespace`` are read; there is no fallback for anything else. Texts of configs are dropped from ``meta``
+    and from the message hub, because MMEngine would execute them. NumPy scalars become Python numbers.
+
+    Args:
+        path: A local file.
+        map_location: As in :func:`torch.load`; a ``.safetensors`` file is always read to the CPU.
+
+    Returns:
+        What was saved: for a checkpoint a dict.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no checkpoint, is damaged, or holds something that could run code.
+    """
+    if '://' in str(path):
+        raise ValueError(f'{path} is an address; download it and give the path of the file')
+    path = Path(path).expanduser()
+    if path.is_dir():
+        raise ValueError(f'{path} is a folder; give one of its checkpoints: {_checkpoints_in(path)}')
+    if not path.exists():
+        raise FileNotFoundError(f'{path} does not exist; checkpoints in its folder: {_checkpoints_in(path.parent)}')
+    try:
+        if path.suffix == '.safetensors':
+            from safetensors.torch import load_file as load_safetensors  # timm brings it
+            return load_safetensors(path)
+        checkpoint = _read_pickle(path, map_location)
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch.load has no error class of its own for what a broken file makes it do
+        refused = re.search(r'GLOBAL (\S+)', str(error))
+        if refused:
+            raise ValueError(
+                f'{path} is refused: it holds {refused[1]}, and reading that could run code; only tensors, numbers, '
+                'text and log histories are read. If you trust its author, ask for a file of the weights alone '
+                '(torch.save(model.state_dict(), ...))') from error
+        # PyTorch puts its advice around the reason.
+        reason = re.search(r'WeightsUnpickler error:\s*(.+)', str(error)) or re.search(r'(\S.*)', str(error))
+        reason = reason[1].split('. ')[0] if reason else type(error).__name__
+        raise ValueError(f'{path} is not a checkpoint, or is cut off or damaged ({reason})') from error
+    _drop_config_text(checkpoint)
+    return checkpoint
+
+
+def _checkpoints_in(folder: Path) -> str:
+    return ', '.join(sorted(file.name for file in folder.glob('*.pth'))[:10]) or 'none'
+
+
+def load_from_local(path: str, map_location: Any = None) -> Any:
+    """:func:`load_file` as MMEngine calls the loader of a scheme (its log shows what follows ``load_from_``)."""
+    return load_file(path, map_location or 'cpu')
+
+
+def install() -> None:
+    """Make MMEngine, and all that is built on it, read local checkpoints with :func:`load_file`.
+
+    This covers ``load_from``, ``--resume`` and ``init_cfg`` of every library. It holds for the whole process, so tools
+    call it and importing the package does not. Every other ``torch.load`` of the process (say of a file that MMEngine
+    downloads) is held to PyTorch's restricted reader by its environment variable.
+    """
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
+    if digit_version(torch.__version__) < digit_version('2.10.0'):
+        warnings.warn(
+            f'PyTorch {torch.__version__} has known holes in its restricted reader (CVE-2025-32434 before 2.6, '
+            'CVE-2026-24747 before 2.10): read only checkpoints that you trust', stacklevel=2)
