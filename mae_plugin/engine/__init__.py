@@ -7,6 +7,6 @@ from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
 
 __all__ = [
-    'AutocastOptimWrapper', 'GroupedOptimWrapperConstructor', 'KeyedIterTrainLoop',
-    'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction'
+    'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'KeyedIterTrainLoop',
+    'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanLossHook'
 ]
