@@ -1,0 +1,141 @@
+"""Transforms of PIL pictures whose random choices are functions of the sample's key."""
+
+from math import exp, log, sqrt
+
+import numpy as np
+import torch
+from mmengine.structures import BaseDataElement
+from PIL import Image
+
+from mae_plugin.registry import TRANSFORMS
+
+from .sample_key import SampleKey, generator
+
+_TRIES = 10
+
+
+def _size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) in pixels; an int means a square."""
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
+        raise ValueError(f'size={size!r} is neither a positive int nor a pair (height, width) of them')
+    return pair
+
+
+@TRANSFORMS.register_module()
+class KeyedRandomResizedCrop:
+    """A box of random area and shape, resized: torchvision's ``RandomResizedCrop`` with numbers from the sample's key.
+
+    The MAE recipe is ``scale=(0.2, 1)`` and bicubic with antialiasing, as PIL does it (He et al. 2022, appendix A.1).
+
+    Args:
+        size: of the result, an int or (height, width), in pixels.
+        scale: least and largest area of the box, as shares of the image's.
+        ratio: least and largest width of the box over its height.
+
+    Raises:
+        ValueError: if a range is empty or not positive, or ``scale`` exceeds 1.
+    """
+
+    def __init__(self, size: int | tuple[int, int], scale: tuple[float, float] = (0.2, 1.0),
+                 ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> None:
+        self.size = _size(size)
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f'KeyedRandomResizedCrop: scale={scale!r} is not a range in (0, 1]')
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f'KeyedRandomResizedCrop: ratio={ratio!r} is not a range of positive numbers')
+        self.scale = tuple(scale)
+        self.ratio = tuple(ratio)
+
+    def box(self, width: int, height: int, key: SampleKey) -> tuple[int, int, int, int]:
+        """The box (left, top, right, bottom) for an image of this size: within it, corners in whole pixels.
+
+        Ten draws are tried for one that fits; otherwise it is the largest centred box whose shape is in ``ratio``.
+        """
+        random = generator(key, 'crop')
+        for _ in range(_TRIES):
+            area = width * height * random.uniform(*self.scale)
+            shape = exp(random.uniform(log(self.ratio[0]), log(self.ratio[1])))
+            box_width, box_height = round(sqrt(area * shape)), round(sqrt(area / shape))
+            if 0 < box_width <= width and 0 < box_height <= height:
+                left = random.integers(width - box_width, endpoint=True)
+                top = random.integers(height - box_height, endpoint=True)
+                break
+        else:
+            shape = min(max(width / height, self.ratio[0]), self.ratio[1])
+            box_width, box_height = min(width, round(height * shape)), min(height, round(width / shape))
+            left, top = (width - box_width) // 2, (height - box_height) // 2
+        return int(left), int(top), int(left) + box_width, int(top) + box_height
+
+    def __call__(self, results: dict) -> dict:
+        """Crops and resizes ``results['img']``."""
+        image = results['img']
+        # Not resize(box=...), whose filter would also see the pixels around the box.
+        crop = image.crop(self.box(*image.size, results['sample_key']))
+        results['img'] = crop.resize(self.size[::-1], Image.Resampling.BICUBIC)
+        return results
+
+
+@TRANSFORMS.register_module()
+class KeyedRandomFlip:
+    """Mirrors left and right with a probability, by the sample's key.
+
+    Args:
+        prob: probability, in [0, 1].
+    """
+
+    def __init__(self, prob: float = 0.5) -> None:
+        if not 0 <= prob <= 1:
+            raise ValueError(f'KeyedRandomFlip: prob={prob!r} is not in [0, 1]')
+        self.prob = prob
+
+    def __call__(self, results: dict) -> dict:
+        """Mirrors ``results['img']``, or not."""
+        if generator(results['sample_key'], 'flip').random() < self.prob:
+            results['img'] = results['img'].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return results
+
+
+@TRANSFORMS.register_module()
+class ResizeCenterCrop:
+    """The centre of the image, the same each time: for validation.
+
+    The image is resized bicubically, keeping its shape, so that it just covers ``size / crop_share``; then its centre
+    is cut out. With the default this is the usual evaluation at 224 pixels: the shorter side to 256, then the centre.
+
+    Args:
+        size: of the result, an int or (height, width), in pixels.
+        crop_share: share of the covering side that is kept, in (0, 1].
+    """
+
+    def __init__(self, size: int | tuple[int, int], crop_share: float = 0.875) -> None:
+        self.size = _size(size)
+        if not 0 < crop_share <= 1:
+            raise ValueError(f'ResizeCenterCrop: crop_share={crop_share!r} is not in (0, 1]')
+        self.crop_share = crop_share
+
+    def __call__(self, results: dict) -> dict:
+        """Resizes and crops ``results['img']``."""
+        image = results['img']
+        height, width = (int(side / self.crop_share) for side in self.size)
+        if width * image.height >= height * image.width:
+            height = width * image.height // image.width
+        else:
+            width = height * image.width // image.height
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = round((width - self.size[1]) / 2), round((height - self.size[0]) / 2)
+        results['img'] = image.crop((left, top, left + self.size[1], top + self.size[0]))
+        return results
+
+
+@TRANSFORMS.register_module()
+class PackUnlabelled:
+    """Turns a picture into what the model takes: ``inputs``, uint8 of shape (C, H, W), and its ``data_samples``."""
+
+    def __call__(self, results: dict) -> dict:
+        """Packs ``results``; the sample's key, path and original (height, width) become meta information."""
+        pixels = np.array(results['img'])
+        pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+        sample = BaseDataElement(metainfo=dict(
+            sample_key=tuple(results['sample_key']), img_path=results['img_path'], ori_shape=results['ori_shape']))
+        return dict(inputs=torch.from_numpy(np.ascontiguousarray(pixels)), data_samples=sample)

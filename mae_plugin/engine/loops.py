@@ -1,0 +1,75 @@
+"""The training loop that finds its place in the stream from the iteration alone."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import broadcast_object_list
+from mmengine.runner import IterBasedTrainLoop, Runner
+from mmengine.runner.base_loop import BaseLoop
+from torch.utils.data import BatchSampler, DataLoader
+
+from mae_plugin.datasets.samplers import KeyedSampler
+from mae_plugin.registry import LOOPS
+
+
+@LOOPS.register_module()
+class KeyedIterTrainLoop(IterBasedTrainLoop):
+    """``IterBasedTrainLoop`` over a :class:`KeyedSampler`: resumed, it goes on with the stream's next batch at once.
+
+    Before the first batch is asked for, the sampler is told the runner's seed (a resume may have changed it after the
+    loader was built) and its position, iterations x batch size x ranks. Nothing is stored, replayed or skipped.
+
+    Args:
+        runner: the runner.
+        dataloader: loader, or config of one, with a ``mae_plugin.KeyedSampler`` and PyTorch's own batches.
+        max_iters: iterations to train.
+        val_begin: iteration that begins validating.
+        val_interval: iterations between validations.
+        dynamic_intervals: (milestone, interval) pairs: the validation interval from a milestone on.
+
+    Raises:
+        ValueError: if the loader has another sampler, or batches that may be of another size.
+    """
+
+    def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, val_begin: int = 1,
+                 val_interval: int = 1000, dynamic_intervals: Sequence[tuple[int, int]] | None = None) -> None:
+        BaseLoop.__init__(self, runner, dataloader)
+        loader = self.dataloader
+        batches = loader.batch_sampler
+        if type(batches) is not BatchSampler or not isinstance(batches.sampler, KeyedSampler):
+            sampler = loader.sampler if type(batches) is BatchSampler else batches
+            raise ValueError(f'KeyedIterTrainLoop: train_dataloader has the sampler {type(sampler).__name__}; it needs '
+                             "sampler=dict(type='mae_plugin.KeyedSampler'), a batch_size and no batch_sampler")
+        # An idle loader, because mmengine 0.10.7 starts the workers here, when no checkpoint has been read yet.
+        super().__init__(runner, DataLoader(loader.dataset), max_iters, val_begin, val_interval, dynamic_intervals)
+        self.dataloader = loader
+        self.dataloader_iterator = None
+
+    def _seek(self) -> None:
+        """Starts the loader at the sample that follows those of the iterations done."""
+        seed = [self.runner.seed]
+        broadcast_object_list(seed)  # rank 0's: with diff_rank_seed=True each rank has its own
+        batches = self.dataloader.batch_sampler
+        batches.sampler.seed = seed[0]
+        batches.sampler.set_position(self._iter * batches.batch_size * batches.sampler.world_size)
+        self.dataloader_iterator = iter(self.dataloader)
+
+    def run(self) -> torch.nn.Module:
+        """Trains from the current iteration to the last one.
+
+        Returns:
+            The trained model.
+        """
+        self.runner.call_hook('before_train')
+        self.runner.call_hook('before_train_epoch')
+        self._seek()
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            self.run_iter(next(self.dataloader_iterator))
+            self._decide_current_val_interval()
+            if (self.runner.val_loop is not None and self._iter >= self.val_begin
+                    and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
+                self.runner.val_loop.run()
+        self.runner.call_hook('after_train_epoch')
+        self.runner.call_hook('after_train')
+        return self.runner.model
