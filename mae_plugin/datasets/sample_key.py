@@ -38,4 +38,5 @@ def generator(key: SampleKey, purpose: str) -> np.random.Generator:
         purpose: what is drawn, such as ``'crop'``; another purpose draws independent numbers.
     """
     seed, epoch, index = (word & _UINT64 for word in key)
-    return np.random.Generator(np.random.Philox(key=[seed, 0], counter=[0, crc32(purpose.encode()), index, epoch]))
+    counter = np.array([0, crc32(purpose.encode()), index, epoch], np.uint64)
+    return np.random.Generator(np.random.Philox(key=np.array([seed, 0], np.uint64), counter=counter))
