@@ -14,8 +14,8 @@ def training_step(dtype, lr=.1):
     return model.weight.detach(), out, wrapper
 
 
-@pytest.mark.parametrize('dtype', ['bfloat16', 'float16'])
-def test_computes_in_half_and_updates_in_single_precision(dtype):
+@pytest.mark.parametrize('dtype', ['bfloat16', 'float16', 'float32'])
+def test_computes_in_its_type_and_updates_in_single_precision(dtype):
     weight, out, _ = training_step(dtype)
     assert out.dtype == getattr(torch, dtype) and weight.dtype == torch.float32
     torch.manual_seed(0)

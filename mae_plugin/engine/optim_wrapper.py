@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..registry import OPTIM_WRAPPERS
 
-_DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16}
+_DTYPES = {'bfloat16': torch.bfloat16, 'float16': torch.float16, 'float32': torch.float32}
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -18,7 +18,7 @@ class AutocastOptimWrapper(OptimWrapper):
     MMEngine's ``AmpOptimWrapper`` refuses the CPU and scales in bfloat16 too, where it only costs time.
 
     Args:
-        dtype: ``bfloat16`` or ``float16``.
+        dtype: ``bfloat16``, ``float16``, or ``float32`` for no mixed precision.
         **kwargs: Those of MMEngine's ``OptimWrapper``: ``optimizer``, ``accumulative_counts``, ``clip_grad``.
 
     Raises:
@@ -36,7 +36,8 @@ class AutocastOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module):
         """Autocast, and no gradient exchange between steps of an accumulation."""
-        with super().optim_context(model), torch.autocast(self.device_type, self.dtype):
+        mixed = self.dtype != torch.float32
+        with super().optim_context(model), torch.autocast(self.device_type, self.dtype if mixed else None, mixed):
             yield
 
     def backward(self, loss: Tensor, **kwargs) -> None:

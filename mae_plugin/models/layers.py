@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from timm.layers import DropPath, LayerScale, Mlp
 from torch import Tensor, nn
 
+from ..registry import MODELS
 from .window import window_partition, window_unpartition
 
 LAYER_NORM_EPS = 1e-6  # of MAE and ViTDet; torch's default is 1e-5
@@ -15,11 +16,17 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+@MODELS.register_module()
 class LayerNorm2d(nn.LayerNorm):
-    """LayerNorm over the channels of a map (B, C, H, W)."""
+    """LayerNorm over the channels of a map (B, C, H, W); ``norm_cfg=dict(type='mae_plugin.LayerNorm2d')`` in mmdet.
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=LAYER_NORM_EPS)
+    Args:
+        channels: C.
+        eps: Added to the variance. mmcv passes 1e-5 unless a config names another.
+    """
+
+    def __init__(self, channels: int, eps: float = LAYER_NORM_EPS) -> None:
+        super().__init__(channels, eps=eps)
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise every position over its channels."""

@@ -1,0 +1,17 @@
+"""MAE pretraining of ViT-B/16 on images of your own.
+
+    python tools/train.py configs/pretrain/mae_vit-base-p16_images.py --cfg-options \
+        train_dataloader.dataset.data_root=IMAGES val_dataloader.dataset.data_root=IMAGES
+
+IMAGES is a folder of any depth, a list file, a tar or a zip. 100,000 iterations of 256 images, 20 epochs of 1.28 million
+images or 6,400 of 4,000: shorten or lengthen ``train_cfg.max_iters``, the learning rate follows.
+"""
+_base_ = [
+    '../_base_/default_runtime.py', '../_base_/datasets/pretrain_224.py', '../_base_/models/mae_vit-base.py',
+    '../_base_/schedules/pretrain.py'
+]
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=5000),
+    dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=5000),
+]
+train_cfg = dict(max_iters=100_000)

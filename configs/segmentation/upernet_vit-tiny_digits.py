@@ -1,0 +1,31 @@
+"""Digits segmented on the built-in scenes, by the encoder of ``configs/pretrain/mae_vit-tiny-p16_digits.py``.
+
+    python tools/train.py configs/segmentation/upernet_vit-tiny_digits.py
+
+UPerNet with heads made small for a CPU.
+"""
+_base_ = [
+    '../_base_/default_runtime.py', '../_base_/datasets/digits_seg.py', '../_base_/models/upernet_vit-base.py',
+    '../_base_/schedules/finetune.py'
+]
+norm_cfg = dict(type='BN', requires_grad=True)  # SyncBN needs a GPU
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    backbone=dict(
+        img_size=128,
+        embed_dim=192,
+        num_heads=3,
+        rel_pos=dict(size=8),
+        init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_800.pth')),
+    neck=dict(embed_dim=192, norm_cfg=norm_cfg),
+    decode_head=dict(in_channels=[192, 192, 192, 192], channels=64, num_classes=11, norm_cfg=norm_cfg),
+    auxiliary_head=dict(in_channels=192, channels=64, num_classes=11, norm_cfg=norm_cfg),
+    test_cfg=dict(_delete_=True, mode='whole'))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.8), optimizer=dict(lr=1e-3))
+auto_scale_lr = dict(base_batch_size=16)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=50),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False, begin=50),
+]
+train_cfg = dict(max_iters=400, val_interval=200)  # 6,400 images: 6 epochs of 1,000
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
