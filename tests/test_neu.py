@@ -65,7 +65,7 @@ def test_layout(raw, tmp_path):
     root = ensure_neu(tmp_path / 'neu', *raw)
     folders = Counter(path.parent.relative_to(root).as_posix() for path in root.rglob('*') if path.is_file())
     assert folders == {
-        '.': 2, 'detection/images': 30, 'detection/annotations': 2, 'classification': 2, 'pretrain': 2,
+        '.': 4, 'detection/images': 30, 'detection/annotations': 2, 'classification': 2,
         'segmentation/images/train': 5, 'segmentation/annotations/train': 5, 'segmentation/images/test': 2,
         'segmentation/annotations/test': 2}
     assert lines(root / 'classification' / 'val.txt') == [f'{name}_5.jpg {row}' for row, name in enumerate(DET_CLASSES)]
@@ -84,13 +84,13 @@ def test_boxes(raw, tmp_path):
 
 def test_pretraining_leaves_out_every_held_out_picture_and_keeps_each_once(raw, tmp_path, capsys):
     root = ensure_neu(tmp_path / 'neu', *raw)
-    train = lines(root / 'pretrain' / 'train.txt')
+    train = lines(root / 'pretrain_train.txt')
     expected = {f'detection/images/{name}_{number}.jpg' for name in DET_CLASSES for number in range(1, 5)}
     expected |= {f'segmentation/images/train/{number:06d}.jpg' for number in (1, 2, 3, 5)}
     expected -= {'detection/images/crazing_2.jpg', 'detection/images/crazing_3.jpg'}
     assert sorted(train) == sorted(expected)
-    assert len(lines(root / 'pretrain' / 'val.txt')) == 6 + 2
-    for name in train + lines(root / 'pretrain' / 'val.txt'):
+    assert len(lines(root / 'pretrain_val.txt')) == 6 + 2
+    for name in train + lines(root / 'pretrain_val.txt'):
         assert (root / name).is_file()
     report = lines(root / 'report.txt')
     assert 'detection train and segmentation test: pictures in both: 1' in report
@@ -158,7 +158,7 @@ ARCHIVES = Path(os.environ.get('NEU_ARCHIVES', 'data'))
 @pytest.mark.skipif(not (ARCHIVES / 'neu_det.tar').exists(), reason='NEU_ARCHIVES names no folder with the archives')
 def test_real_archives(tmp_path):
     root = ensure_neu(tmp_path / 'neu', ARCHIVES / 'neu_det.tar', ARCHIVES / 'neu_seg.tar')
-    assert len(lines(root / 'pretrain' / 'train.txt')) == 4227
+    assert len(lines(root / 'pretrain_train.txt')) == 4227
     assert 'in the 4410 of 5070 training images' in (root / 'report.txt').read_text()
     coco = {split: json.loads((root / f'detection/annotations/{split}.json').read_text()) for split in ('train', 'val')}
     assert [len(coco[split]['images']) for split in coco] == [1440, 360]

@@ -7,11 +7,11 @@ From the published archives to::
     classification/{train,val}.txt            "crazing_1.jpg 0": images in detection/images
     segmentation/images/{train,test}/*.jpg    NEU-Seg, 3,630 + 840 of 200x200 pixels
     segmentation/annotations/{train,test}/*.png   0 background, 1 inclusion, 2 patches, 3 scratches
-    pretrain/{train,val}.txt                  paths in this folder
+    pretrain_{train,val}.txt                  paths relative to this folder
     report.txt  meta.json
 
-NEU-Seg is cut from NEU-DET: many test images of one are training images of the other. ``pretrain/train.txt`` names
-pictures that equal no val or test image of either set, each once; ``pretrain/val.txt`` the val and test images, each
+NEU-Seg is cut from NEU-DET: many test images of one are training images of the other. ``pretrain_train.txt`` names
+pictures that equal no val or test image of either set, each once; ``pretrain_val.txt`` the val and test images, each
 once.
 
 Song & Yan, Appl. Surf. Sci. 285 (2013); He, Song, Meng & Yan, IEEE TIM 69 (2020). Research use.
@@ -75,7 +75,7 @@ def _convert(root: Path, det: Path, seg: Path) -> None:
     lists = {'train': keep_once(clean, overlaps),
              'val': keep_once([path for name in held_out for path in sets[name]], overlaps)}
     for name, files in lists.items():
-        _write_lines(root / 'pretrain' / f'{name}.txt', (path.relative_to(root).as_posix() for path in files))
+        _write_lines(root / f'pretrain_{name}.txt', (path.relative_to(root).as_posix() for path in files))
     report += [
         *seg_report, *describe_overlaps(overlaps),
         f'pretrain train: {len(lists["train"])} distinct pictures, in the {len(clean)} of {len(train)} training images '

@@ -15,7 +15,7 @@ train_dataloader = dict(
         data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='LoadAnnotations'),
             dict(type='RandomResize', scale=(2048, 512), ratio_range=(.5, 2.), keep_ratio=True),
             dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=.75),
             dict(type='RandomFlip', prob=.5),
@@ -35,7 +35,7 @@ val_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-            dict(type='LoadAnnotations', reduce_zero_label=True),
+            dict(type='LoadAnnotations'),
             dict(type='PackSegInputs'),
         ]))
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])

@@ -1,5 +1,6 @@
-# For mmpretrain, default_scope = 'mmpretrain'. ImageNet-1K: {train,val}/<class>/*.JPEG under data/imagenet, or under
-# IMAGENET_ROOT=/path. 128 per process; 8 processes make 1,024: 1,251 iterations are an epoch of 1,281,167 images.
+# For mmpretrain, default_scope = 'mmpretrain'. ImageNet-1K, or any images in its layout: {train,val}/<class>/*.JPEG
+# under data/imagenet, or under IMAGENET_ROOT=/path. 128 per process; 8 processes make 1,024: 1,251 iterations are an
+# epoch of 1,281,167 images.
 data_root = '{{$IMAGENET_ROOT:data/imagenet}}'
 mean_bgr, std_bgr = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]
 
@@ -11,9 +12,9 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='ImageNet',
+        type='CustomDataset',
         data_root=data_root,
-        split='train',
+        data_prefix='train',
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
@@ -32,9 +33,9 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        type='ImageNet',
+        type='CustomDataset',
         data_root=data_root,
-        split='val',
+        data_prefix='val',
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='ResizeEdge', scale=256, edge='short', backend='pillow', interpolation='bicubic'),
