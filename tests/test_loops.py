@@ -89,7 +89,8 @@ def runner(tmp_path):
             train_cfg=dict(type='mae_plugin.KeyedIterTrainLoop', max_iters=max_iters, val_begin=2, val_interval=4),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)), custom_hooks=[recorder],
             default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3)),
-            load_from=resume_from, resume=resume_from is not None, randomness=dict(seed=seed), log_level='ERROR', **kwargs)
+            load_from=resume_from, resume=resume_from is not None, randomness=dict(seed=seed), log_level='ERROR',
+            **kwargs)
         result.recorder = recorder
         made.append(result)
         return result

@@ -63,8 +63,8 @@ def decode_image(file: BinaryIO, name: str, channels: int = 3) -> Image.Image:
     """
     try:
         image = Image.open(file)
-        orientation = _orientation(image)
         image.load()
+        orientation = _orientation(image)  # not before: loading turns a TIFF upright, and finds a PNG's late EXIF
         if image.mode.startswith('I') or image.mode == 'F':
             image = _to_8_bit(image)
         elif image.mode == 'P':
