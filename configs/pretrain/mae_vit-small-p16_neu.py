@@ -9,15 +9,8 @@ _base_ = [
 model = dict(
     backbone=dict(embed_dim=384, num_heads=6),
     neck=dict(decoder_embed_dim=256, decoder_depth=4, decoder_num_heads=8))
-train_pipeline = [
-    dict(type='mae_plugin.KeyedRandomResizedCrop', size=224, scale=(0.2, 1.0)),
-    dict(type='mae_plugin.KeyedRandomFlip'),
-    dict(type='mae_plugin.PackUnlabelled'),
-]
-train_dataloader = dict(
-    dataset=dict(data_root='data/neu/pretrain_train.txt', holdout=0, pipeline=train_pipeline))
-val_dataloader = dict(
-    dataset=dict(data_root='data/neu/pretrain_val.txt', holdout=0, split='train'))
+train_dataloader = dict(dataset=dict(data_root='data/neu/pretrain_train.txt', holdout=0))
+val_dataloader = dict(dataset=dict(data_root='data/neu/pretrain_val.txt', holdout=0, split='train'))
 test_dataloader = val_dataloader
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=1000),
