@@ -121,6 +121,17 @@ def test_labels_lie_on_the_painted_pixels(painter):
         assert not (painted & ~grown).any()
 
 
+@pytest.mark.parametrize('corner', [(5, 7), (-2, 100), (126, -1), (-1, -2)])
+def test_a_digit_is_cut_at_the_edges(painter, corner):
+    alpha = np.random.default_rng(0).random((6, 4))
+    window, cut = painter._placed(alpha, corner)
+    around = np.zeros((148, 148))  # the scene and 10 pixels more on each side
+    around[corner[0] + 10:corner[0] + 16, corner[1] + 10:corner[1] + 14] = alpha
+    scene = np.zeros((128, 128))
+    scene[window] = cut
+    np.testing.assert_array_equal(scene, around[10:-10, 10:-10])
+
+
 def test_label_is_the_digit_that_is_painted():
     """Of label 3 there are full squares, of label 5 thin diagonals: they fill much and little of their boxes."""
     digits = np.stack([np.ones((8, 8)), np.eye(8)]).astype(np.float32)
@@ -137,6 +148,7 @@ def test_label_is_the_digit_that_is_painted():
         for label in (3, 5):
             image = shapes.portrait(np.random.default_rng(seed), label).astype(int)
             found.append((label, share(abs(image - image[0, 0]).max(-1) > 40)))
+    assert {label for label, _ in found} == {3, 5}
     assert min(value for label, value in found if label == 3) > .5 > max(value for label, value in found if label == 5)
 
 

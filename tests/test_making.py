@@ -33,6 +33,17 @@ def test_folder_is_made_once_and_records_its_settings(tmp_path):
     assert [path.name for path in root.parent.iterdir()] == ['root']
 
 
+def test_folder_appears_whole(tmp_path):
+    """It is renamed, not filled or copied: while it is made nothing is at its place."""
+    seen = []
+
+    def make(folder):
+        seen.append((folder.stat().st_ino, (tmp_path / 'root').exists()))
+
+    ensure_folder(tmp_path / 'root', {}, make)
+    assert seen == [((tmp_path / 'root').stat().st_ino, False)]
+
+
 def test_an_interruption_leaves_nothing(tmp_path):
     def interrupted(folder):
         fill(folder)
