@@ -1,0 +1,366 @@
+"""A chain of runs: each stage starts from the checkpoint of an earlier one, and finished stages are not run again.
+
+A chain is a config with a ``work_dir`` and a list of ``stages``::
+
+    work_dir = 'work_dirs/demo'
+    stages = [
+        dict(name='data', command=['python', 'tools/datasets/x.py', 'data/x'], creates='data/x'),
+        dict(name='pretrain', config='configs/pretrain/x.py', cfg_options={'train_cfg.max_iters': 100}),
+        dict(name='detect', config='configs/detection/x.py', init_from='pretrain'),
+        dict(name='detect-scratch', config='configs/detection/x.py', cfg_options={'model.backbone.init_cfg': None}),
+    ]
+
+The record ``work_dir/chain.json`` says for each stage what went in (a hash of the resolved config and of the parent's
+checkpoint) and what came out. A stage whose input has changed since is never overwritten or reused in silence.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mae_plugin.utils.cli import nearest
+from mae_plugin.utils.overrides import format_value, parse_value
+from mae_plugin.utils.run_config import find_file, load_config, newest_checkpoint, repository
+
+_INIT_KEY = 'model.backbone.init_cfg.checkpoint'
+# What may change without making the result another one.
+_HARMLESS = {'work_dir', 'launcher', 'resume', 'env_cfg', 'log_level', 'log_processor', 'visualizer'}
+_HARMLESS_IN_LOADERS = {'num_workers', 'pin_memory', 'persistent_workers', 'prefetch_factor'}
+_NOT_METRICS = {'data_time', 'time', 'step', 'iter', 'epoch', 'lr', 'memory'}
+
+
+@dataclass
+class Stage:
+    """One entry of ``stages``: a training (``config``) or any other step (``command``).
+
+    Args:
+        name: Its folder in the chain's ``work_dir``.
+        config: The config to train.
+        cfg_options: Changes of the config, dotted key to value; ``+key`` adds one.
+        init_from: The earlier stage whose last checkpoint becomes ``model.backbone.init_cfg.checkpoint``.
+        command: Program and arguments; ``python`` means the interpreter of the chain.
+        creates: A file or folder the command makes; the command runs again if it is gone.
+    """
+
+    name: str
+    config: str | None = None
+    cfg_options: dict[str, Any] = field(default_factory=dict)
+    init_from: str | None = None
+    command: list[str] | None = None
+    creates: str | None = None
+
+    def options(self, init: str | None) -> list[str]:
+        """All ``--cfg-options``, with the checkpoint ``init`` to start from."""
+        changes = {**self.cfg_options, **({_INIT_KEY: init} if self.init_from else {})}
+        return [f'{key}={format_value(value)}' for key, value in changes.items()]
+
+
+def read_stages(raw: Any, options: Sequence[str], source: str) -> list[Stage]:
+    """Check the ``stages`` of the chain config ``source`` and add ``STAGE.key=value`` options.
+
+    Raises:
+        ValueError: A stage is not what :class:`Stage` describes, or an option names no stage.
+    """
+    if not isinstance(raw, list) or not raw:
+        raise ValueError(f'{source} is not a chain: it needs stages = [dict(name=..., config=...), ...]')
+    known = list(Stage.__dataclass_fields__)
+    stages: dict[str, Stage] = {}
+    for entry in raw:
+        unknown = [key for key in entry if key not in known]
+        if unknown:
+            raise ValueError(f'{source}: a stage has no {unknown[0]!r}; it has {", ".join(known)}')
+        stage = Stage(**entry)
+        if stage.name in stages or not re.fullmatch(r'[\w-]+', stage.name):
+            raise ValueError(f'{source}: {stage.name!r} is no name for a stage: letters, digits, - and _, each once')
+        if (stage.config is None) == (stage.command is None):
+            raise ValueError(f'{source}: stage {stage.name!r} needs either a config or a command')
+        trained = [name for name, earlier in stages.items() if earlier.config]
+        if stage.init_from is not None and stage.init_from not in trained:
+            raise ValueError(f'{source}: stage {stage.name!r} starts from {stage.init_from!r}, which is no stage '
+                             f'trained before it: {", ".join(trained) or "none"}')
+        stages[stage.name] = stage
+    for option in options:
+        name, _, rest = option.partition('.')
+        key, equals, value = rest.partition('=')
+        if name not in stages or not equals:
+            near = nearest(name, list(stages)) or list(stages)
+            raise ValueError(f"--cfg-options takes STAGE.key=value, not '{option}'; stages: {', '.join(near)}")
+        stages[name].cfg_options[key] = parse_value(value)
+    return list(stages.values())
+
+
+class Chain:
+    """Runs stages, and keeps the record of what they did.
+
+    Args:
+        stages: In order.
+        work_dir: Gets ``chain.json`` and a folder for each stage.
+        gpus: Processes of each training; 0 for one without a launcher.
+        rerun: Move the folder of a stage whose input has changed aside and run it again.
+    """
+
+    def __init__(self, stages: Sequence[Stage], work_dir: str | os.PathLike, gpus: int = 0, rerun: bool = False):
+        self.stages = {stage.name: stage for stage in stages}
+        self.work_dir = Path(work_dir)
+        self.gpus = gpus
+        self.rerun = rerun
+        self.file = self.work_dir / 'chain.json'
+        self.record = json.loads(self.file.read_text()) if self.file.is_file() else {}
+        self.configs = {}
+        for stage in stages:
+            if stage.config:
+                try:
+                    self.configs[stage.name] = load_config(stage.config, stage.options(''))
+                except Exception as error:
+                    message = error.args[0] if isinstance(error, KeyError) else error
+                    raise ValueError(f'stage {stage.name!r}: {message}') from error
+
+    def inputs(self, stage: Stage) -> dict[str, Any]:
+        """What decides the result of ``stage``: the whole config (or the command) and the parent's checkpoint."""
+        if stage.command:
+            return dict(command=stage.command)
+        cfg = {key: value for key, value in self.configs[stage.name].to_dict().items() if key not in _HARMLESS}
+        for key, value in cfg.items():
+            if key.endswith('_dataloader') and value:
+                cfg[key] = {name: item for name, item in value.items() if name not in _HARMLESS_IN_LOADERS}
+        return dict(config=json.loads(json.dumps(cfg, default=str)),
+                    parent=self.record.get(stage.init_from, {}).get('checkpoint_sha256'))
+
+    def state(self, stage: Stage) -> str:
+        """What will happen to ``stage``.
+
+        Returns:
+            'new', 'continues' (it was interrupted), 'finished', 'changed' (it was run with other input), or 'waits'
+            (it was run, but its parent will be run again).
+        """
+        record = self.record.get(stage.name)
+        folder = self.work_dir / stage.name
+        if record is None or not folder.is_dir() or (stage.creates and not Path(stage.creates).exists()):
+            return 'new'
+        if stage.init_from and self.state(self.stages[stage.init_from]) != 'finished':
+            return 'waits' if newest_checkpoint(folder) else 'new'
+        if record['inputs_sha256'] != _hash(self.inputs(stage)):
+            return 'changed' if record['status'] == 'finished' or newest_checkpoint(folder) else 'new'
+        return 'finished' if record['status'] == 'finished' else 'continues'
+
+    def plan(self) -> str:
+        """A table of what will be done."""
+        rows = [('stage', 'state', 'iterations', 'images seen', 'starts from', 'config or command')]
+        for stage in self.stages.values():
+            what = stage.config or ' '.join(stage.command)
+            iterations, images = self._amount(stage)
+            rows.append((stage.name, self.state(stage), iterations, _count(images), stage.init_from or '', what))
+        return _table(rows)
+
+    def summary(self) -> str:
+        """A table of the results."""
+        rows = [('stage', 'time', 'images seen', 'checkpoint', 'result')]
+        for stage in self.stages.values():
+            record = self.record.get(stage.name, {})
+            metrics = ', '.join(f'{key} {value:.4g}' for key, value in record.get('metrics', {}).items())
+            rows.append((stage.name, _clock(record.get('seconds', 0)), _count(record.get('images_seen')),
+                         record.get('checkpoint_sha256', '')[:12], metrics))
+        return _table(rows)
+
+    def run(self) -> None:
+        """Run what is not finished, in order.
+
+        Raises:
+            ValueError: A stage was finished or begun with other input, or has failed.
+        """
+        for stage in self.stages.values():
+            state = self.state(stage)
+            if state == 'finished':
+                print(f'[{stage.name}] is finished', flush=True)
+                continue
+            if state == 'changed':
+                self._set_aside(stage)
+            self._run_stage(stage)
+
+    def commands(self) -> list[str]:
+        """What the stages run, as one would type it."""
+        return [shlex.join(self._command(stage)) for stage in self.stages.values()]
+
+    def _amount(self, stage: Stage) -> tuple[str, int | None]:
+        """Iterations (or epochs) as text, and images seen where they can be known without the data."""
+        if stage.command:
+            return '', None
+        cfg = self.configs[stage.name]
+        loader = cfg.train_dataloader
+        iterations = cfg.train_cfg.get('max_iters')
+        if iterations is None:
+            return f'{cfg.train_cfg.max_epochs} epochs', None
+        batch = loader['batch_size'] if 'batch_size' in loader else loader.batch_sampler.batch_size
+        return f'{iterations:,}', iterations * batch * max(self.gpus, 1)
+
+    def _command(self, stage: Stage) -> list[str]:
+        if stage.command:
+            program, *arguments = stage.command
+            if program == 'python':
+                program, arguments[:1] = sys.executable, [str(find_file(argument)) for argument in arguments[:1]]
+            return [program, *arguments]
+        tools, config = repository() / 'tools', str(find_file(stage.config))
+        if self.gpus:
+            command = ['bash', str(tools / 'dist_train.sh'), config, str(self.gpus)]
+        else:
+            command = [sys.executable, str(tools / 'train.py'), config]
+        command += ['--work-dir', str(self.work_dir / stage.name)]
+        if self.record.get(stage.name, {}).get('status') == 'started':
+            command.append('--resume')
+        options = stage.options(self._parent_checkpoint(stage))
+        return [*command, '--cfg-options', *options] if options else command
+
+    def _parent_checkpoint(self, stage: Stage) -> str | None:
+        if stage.init_from is None:
+            return None
+        path = self.record.get(stage.init_from, {}).get('checkpoint')
+        return str(self.work_dir / path) if path else f'<checkpoint of {stage.init_from}>'
+
+    def _set_aside(self, stage: Stage) -> None:
+        folder = self.work_dir / stage.name
+        differences = _differences(_read_json(folder / 'chain_inputs.json'), self.inputs(stage))
+        what = f'stage {stage.name!r} was run with other input ({"; ".join(differences[:5])})'
+        if not self.rerun:
+            raise ValueError(f'{what}: --rerun runs it again and keeps {folder} under another name; '
+                             'another --work-dir starts a chain of its own')
+        number = next(n for n in range(1, 10_000) if not folder.with_name(f'{folder.name}.old{n}').exists())
+        aside = folder.with_name(f'{folder.name}.old{number}')
+        folder.rename(aside)
+        del self.record[stage.name]
+        print(f'[{stage.name}] {what}; it is kept as {aside}', flush=True)
+
+    def _run_stage(self, stage: Stage) -> None:
+        folder = self.work_dir / stage.name
+        folder.mkdir(parents=True, exist_ok=True)
+        if stage.init_from:
+            self._check_parent(stage)
+        inputs = self.inputs(stage)
+        if self.record.get(stage.name, {}).get('inputs_sha256') != _hash(inputs):
+            self.record.pop(stage.name, None)
+        command = self._command(stage)
+        entry = dict(
+            status='started', config=stage.config, command=command, init_from=stage.init_from,
+            inputs_sha256=_hash(inputs), parent_sha256=inputs.get('parent'), images_seen=self._amount(stage)[1],
+            seconds=self.record.get(stage.name, {}).get('seconds', 0))
+        self._save(stage, entry)
+        (folder / 'chain_inputs.json').write_text(json.dumps(inputs, indent=1))
+        print(f'[{stage.name}] {shlex.join(command)}', flush=True)
+        start = time.monotonic()
+        try:
+            code, lines = _run_logged(command, folder / 'chain.log', stage.name, show_all=bool(stage.command))
+        finally:
+            entry['seconds'] = round(entry['seconds'] + time.monotonic() - start, 1)
+            self._save(stage, entry)
+        if code:
+            print('\n'.join(lines), file=sys.stderr)
+            reason = next((line for line in reversed(lines) if line.startswith('error: ')), 'see its last lines above')
+            raise ValueError(f'stage {stage.name!r} failed with exit code {code}: {reason.removeprefix("error: ")} '
+                             f'(log: {folder / "chain.log"})')
+        if stage.config:
+            checkpoint = newest_checkpoint(folder)
+            if checkpoint is None:
+                raise ValueError(f'stage {stage.name!r} ended without a checkpoint in {folder}')
+            entry.update(checkpoint=os.path.relpath(checkpoint, self.work_dir), metrics=final_metrics(folder),
+                         checkpoint_sha256=_hash_file(checkpoint))
+        entry['status'] = 'finished'
+        self._save(stage, entry)
+
+    def _check_parent(self, stage: Stage) -> None:
+        parent = self.record[stage.init_from]
+        path = self.work_dir / parent['checkpoint']
+        if not path.is_file() or _hash_file(path) != parent['checkpoint_sha256']:
+            raise ValueError(f'stage {stage.name!r} starts from {path} of stage {stage.init_from!r}, which is '
+                             f'{"gone" if not path.is_file() else "not the file it made (its SHA-256 differs)"}: '
+                             f'remove {self.work_dir / stage.init_from} to train it again')
+
+    def _save(self, stage: Stage, entry: dict[str, Any]) -> None:
+        self.record[stage.name] = entry
+        temporary = self.file.with_suffix('.tmp')
+        temporary.write_text(json.dumps(self.record, indent=1))
+        os.replace(temporary, self.file)
+
+
+def final_metrics(work_dir: Path) -> dict[str, float]:
+    """The last validation of a run, or its last losses if it never validated, from ``vis_data/scalars.json``."""
+    lines = [json.loads(line) for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
+             for line in file.read_text().splitlines()]
+    validations = [line for line in lines if 'lr' not in line]
+    last = (validations or lines or [{}])[-1]
+    return {key: value for key, value in last.items() if key not in _NOT_METRICS and isinstance(value, (int, float))}
+
+
+def _run_logged(command: Sequence[str], log: Path, name: str, show_all: bool) -> tuple[int, list[str]]:
+    """Run ``command``, append its output to ``log`` and show its progress (or all of it).
+
+    Returns:
+        The exit code and the last lines of the output.
+    """
+    last = deque(maxlen=15)
+    with open(log, 'ab') as file:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   env={**os.environ, 'PYTHON': sys.executable, 'PYTHONUNBUFFERED': '1'})
+        try:
+            for raw in process.stdout:
+                file.write(raw)
+                file.flush()
+                last.append(raw.decode(errors='replace').rstrip())
+                progress = re.search(r'(?:Iter|Epoch)\(\w+\) .*', last[-1])
+                if progress or show_all:
+                    print(f'[{name}] {progress[0] if progress else last[-1]}', flush=True)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
+    return process.returncode, list(last)
+
+
+def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """``key: old -> new`` for what differs, dotted keys, deepest first differences only."""
+    found = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += [f'{key}.{line}' for line in _differences(a, b)]
+        elif a != b:
+            found.append(f'{key}: {str(a)[:60]} -> {str(b)[:60]}')
+    return found
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _hash(inputs: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _count(number: int | None) -> str:
+    return '' if number is None else f'{number:,}'
+
+
+def _clock(seconds: float) -> str:
+    return f'{int(seconds) // 60}:{int(seconds) % 60:02}'
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                     for row in rows)

@@ -1,0 +1,191 @@
+"""From command line arguments to a runner: what ``tools/train.py`` and ``tools/test.py`` share."""
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from mae_plugin.utils.cli import keep_traceback_in, nearest
+from mae_plugin.utils.overrides import apply_overrides
+
+_LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that training and testing share, named as in OpenMMLab's tools."""
+    parser.add_argument('--work-dir', help='where logs and checkpoints go; default: work_dirs/<name of the config>')
+    parser.add_argument('--amp', action='store_true', help='bfloat16 mixed precision, on a GPU or the CPU')
+    parser.add_argument('--no-pin-memory', action='store_true', help='switch pin_memory off in all data loaders')
+    parser.add_argument(
+        '--no-persistent-workers', action='store_true', help='switch persistent_workers off in all data loaders')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
+        help='change settings of the config: dotted keys, list positions as numbers (param_scheduler.0.end=100), '
+        'values as key=1, key=[a,b] or key="[(a,b),(c,d)]" without white space; the key must exist, +key=value adds it')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0, help='set by torch.distributed.launch')
+    parser.add_argument('--debug', action='store_true', help='show the whole traceback of an error')
+
+
+def repository() -> Path:
+    """The folder with ``configs`` and ``tools``: the repository, or ``.mim`` of an installed wheel."""
+    import mae_plugin
+    package = Path(mae_plugin.__file__).parent
+    return package.parent if (package.parent / 'tools' / 'train.py').is_file() else package / '.mim'
+
+
+def find_file(path: str | os.PathLike) -> Path:
+    """``path`` itself, or if there is no such file the one of that name in the plugin's repository."""
+    path = Path(path).expanduser()
+    return path if path.exists() or not (repository() / path).is_file() else repository() / path
+
+
+def load_config(path: str | os.PathLike, options: Sequence[str] = ()):
+    """Read a config and apply ``--cfg-options`` to it.
+
+    Args:
+        path: A config; ``configs/...`` is also found in the plugin's repository, from any folder.
+        options: As for :func:`~mae_plugin.utils.overrides.apply_overrides`.
+
+    Returns:
+        mmengine.Config: The config.
+
+    Raises:
+        FileNotFoundError: No such file; the message has the nearest names.
+        ValueError: The file cannot be read as a config.
+        KeyError: An option names a key that the config does not have.
+    """
+    from mmengine.config import Config
+    file = find_file(path)
+    if file.is_dir():
+        raise FileNotFoundError(f'{path} is a folder; its configs: {", ".join(map(str, sorted(file.glob("*.py"))))}')
+    if not file.is_file():
+        folders = (file.parent, Path('configs'), repository() / 'configs')
+        known = {config.name: config for folder in folders for config in folder.rglob('*.py')}
+        near = [str(known[name]) for name in nearest(file.name, list(known))]
+        hint = f'; did you mean {" or ".join(near)}?' if near else ''
+        raise FileNotFoundError(f'there is no config {path}{hint}')
+    try:
+        cfg = Config.fromfile(file)
+    except FileNotFoundError as error:  # a base
+        raise FileNotFoundError(f'{file}: {error}') from error
+    except Exception as error:  # a config is code and may fail in any way
+        raise ValueError(f'the config {file} cannot be read: {type(error).__name__}: {error}') from error
+    apply_overrides(cfg, options)
+    return cfg
+
+
+def prepare(cfg, args: argparse.Namespace) -> None:
+    """Apply the shared arguments to ``cfg``, in place, and the environment that goes with them."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if 'DYNAMO_CACHE_SIZE_LIMIT' in os.environ:  # as in mmdet's tools: detection has many shapes to compile
+        import torch._dynamo
+        torch._dynamo.config.cache_size_limit = int(os.environ['DYNAMO_CACHE_SIZE_LIMIT'])
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(Path('work_dirs', Path(args.config).stem))
+    keep_traceback_in(cfg.work_dir)
+    for name in _LOADERS:
+        if cfg.get(name) is not None:
+            _prepare_loader(cfg[name], cfg.get('default_scope'), args)
+
+
+def _prepare_loader(loader: dict, scope: str | None, args: argparse.Namespace) -> None:
+    if scope == 'mmpretrain':  # its configs count on what its tools fill in
+        import torch
+        loader.setdefault('pin_memory', torch.cuda.is_available())
+        loader.setdefault('persistent_workers', True)
+        loader.setdefault('collate_fn', dict(type='default_collate'))
+    if args.no_pin_memory:
+        loader['pin_memory'] = False
+    if args.no_persistent_workers or not loader.get('num_workers'):  # without workers PyTorch refuses it
+        loader['persistent_workers'] = False
+
+
+def set_amp(cfg) -> None:
+    """Switch the optimizer wrapper to bfloat16 autocast.
+
+    Raises:
+        ValueError: The config has another wrapper than MMEngine's plain one.
+    """
+    wrapper = cfg.optim_wrapper
+    kind = wrapper.get('type', 'OptimWrapper')
+    if kind == 'OptimWrapper':
+        wrapper.update(type='mae_plugin.AutocastOptimWrapper', dtype='bfloat16')
+    elif kind not in ('AmpOptimWrapper', 'mae_plugin.AutocastOptimWrapper'):
+        raise ValueError(f"--amp replaces optim_wrapper.type 'OptimWrapper', but the config has {kind!r}")
+
+
+def newest_checkpoint(work_dir: str | os.PathLike) -> Path | None:
+    """The checkpoint to go on from, or None.
+
+    That is the one which ``last_checkpoint`` names, also after the folder was moved; if that is gone, the one with the
+    highest iteration or epoch.
+    """
+    work_dir = Path(work_dir)
+    pointer = work_dir / 'last_checkpoint'
+    if pointer.is_file():
+        named = Path(pointer.read_text().strip())
+        for file in (work_dir / named.name, named):
+            if file.is_file():
+                return file
+    numbered = [(int(match[1]), file) for file in work_dir.glob('*.pth')
+                if (match := re.fullmatch(r'(?:iter|epoch)_(\d+)', file.stem))]
+    return max(numbered, default=(0, None))[1]
+
+
+def set_resume(cfg, resume: str | None) -> None:
+    """Decide where the run starts, in place.
+
+    Args:
+        cfg: The config, with its ``work_dir``.
+        resume: None for a new run, ``'auto'`` for the newest checkpoint of the work directory, or a checkpoint.
+
+    Raises:
+        ValueError: It is a new run and the work directory holds a checkpoint.
+        FileNotFoundError: The checkpoint to resume does not exist.
+    """
+    newest = newest_checkpoint(cfg.work_dir)
+    if resume is None and cfg.get('resume'):
+        resume = cfg.get('load_from') or 'auto'
+    if resume is None:
+        held = newest or next(Path(cfg.work_dir).glob('*.pth'), None)
+        if held is not None:
+            raise ValueError(f'{cfg.work_dir} already holds {held.name} of another run: go on with it by --resume, '
+                             'or start a new one in another --work-dir')
+    elif resume != 'auto':
+        if not Path(resume).expanduser().is_file():
+            raise FileNotFoundError(f'--resume {resume}: there is no such file; the newest checkpoint of '
+                                    f'{cfg.work_dir} is {newest or "not there either"}')
+        cfg.resume, cfg.load_from = True, resume
+    elif newest is not None:
+        cfg.resume, cfg.load_from = True, str(newest)
+    else:
+        print(f'--resume: {cfg.work_dir} holds no checkpoint, so this run starts from the beginning')
+        cfg.resume = False
+
+
+@contextmanager
+def build_runner(cfg, strict: bool):
+    """Build the runner, ready for any number of processes, reading files through the safe loader only.
+
+    Args:
+        cfg: The config.
+        strict: The checkpoint of ``load_from`` must hold every weight of the model.
+
+    Yields:
+        mmengine.runner.Runner: The runner.
+    """
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    from mae_plugin.engine import CheckpointFitsHook, safe_load
+    from mae_plugin.engine.distributed import end_launch, prepare_cpu_launch
+    safe_load.install()
+    prepare_cpu_launch(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    if strict:
+        runner.register_hook(CheckpointFitsHook(resume=bool(cfg.get('resume'))), priority='LOWEST')
+    yield runner
+    end_launch()  # not after an error: other ranks may be waiting in it

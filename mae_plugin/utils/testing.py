@@ -1,0 +1,77 @@
+"""What ``tools/test.py`` can do besides testing: predictions and metrics to files, pictures, augmentation."""
+
+import argparse
+from pathlib import Path
+
+# For each library: the switch of its visualization hook, and the hook's name for the folder of the pictures.
+_DRAWING = {'mmdet': ('draw', 'test_out_dir'), 'mmseg': ('draw', None), 'mmpretrain': ('enable', 'out_dir')}
+
+
+def output_files(cfg, args: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Sort out ``--out``, ``--out-item`` and ``--dump``.
+
+    Returns:
+        The files for the predictions and for the metrics. A folder for segmentation maps is set in ``cfg`` instead.
+
+    Raises:
+        ValueError: A file name of the wrong kind.
+    """
+    predictions, metrics = args.dump, None
+    if args.out_item and not args.out:
+        raise ValueError('--out-item says what goes to the file of --out: give --out FILE.pkl as well')
+    if args.out:
+        suffix = Path(args.out).suffix
+        if suffix == '.json' or args.out_item == 'metrics':
+            metrics = args.out
+        elif suffix in ('.pkl', '.pickle'):
+            predictions = args.out
+        elif not suffix and cfg.get('default_scope') == 'mmseg':
+            cfg.test_evaluator['output_dir'] = args.out
+        else:
+            raise ValueError(f'--out {args.out}: give a .pkl file for the predictions, a .json file for the metrics, '
+                             'or for segmentation a folder')
+    for file, item, kinds in ((predictions, 'predictions', ('.pkl', '.pickle')),
+                              (metrics, 'metrics', ('.json', '.pkl', '.pickle'))):
+        if file and Path(file).suffix not in kinds:
+            raise ValueError(f'{file}: the name of a file of {item} must end in {" or ".join(kinds)}')
+    return predictions, metrics
+
+
+def set_drawing(cfg, args: argparse.Namespace) -> None:
+    """Switch the library's visualization hook on, in place.
+
+    Raises:
+        ValueError: The config has no such hook.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    scope = cfg.get('default_scope')
+    if hook is None or scope not in _DRAWING:
+        raise ValueError(f'--show and --show-dir need default_hooks.visualization of {", ".join(_DRAWING)}; '
+                         f'{args.config} has none')
+    switch, folder = _DRAWING[scope]
+    hook.update({switch: True, 'interval': args.interval})
+    if args.show:
+        hook.update(show=True, wait_time=args.wait_time)
+    if args.show_dir and folder:
+        hook[folder] = args.show_dir
+    elif args.show_dir:
+        cfg.visualizer['save_dir'] = args.show_dir
+
+
+def set_tta(cfg, path: str) -> None:
+    """Test with the augmentations of ``tta_model`` and ``tta_pipeline``, in place.
+
+    Raises:
+        ValueError: The config does not have both.
+    """
+    if 'tta_model' not in cfg or 'tta_pipeline' not in cfg:
+        raise ValueError(f'--tta needs tta_model and tta_pipeline, and {path} does not have both')
+    cfg.model = dict(cfg.tta_model, module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def dump_predictions(runner, scope: str | None, path: str) -> None:
+    """Let ``runner`` write its predictions to a pickle file, masks compressed for mmdet."""
+    from mmengine.registry import METRICS
+    kind = 'mmdet.DumpDetResults' if scope == 'mmdet' else 'DumpResults'
+    runner.test_evaluator.metrics.append(METRICS.build(dict(type=kind, out_file_path=path)))

@@ -1,0 +1,194 @@
+"""Files are read without running what they hold, and real checkpoints of MMEngine are read whole."""
+
+import argparse
+import ast
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mae_plugin.engine import safe_load
+from mae_plugin.engine.safe_load import load_file
+
+ROOT = Path(__file__).parents[1]
+
+
+class Calls:
+    """Pickles as a call of ``function`` with ``arguments``, and sets ``items`` of what it returns."""
+
+    def __init__(self, function, *arguments, items=()):
+        self.reduced = (function, arguments, None, None, iter(items))
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def save(path, content):
+    torch.save(content, path)
+    return path
+
+
+def test_reads_what_mmengine_and_the_authors_write(tmp_path):
+    history = HistoryBuffer()
+    for value in (3., 1., 2.):
+        history.update(value)
+    content = dict(
+        state_dict={'a': torch.arange(3)}, log_scalars={'train/loss': history}, same=history,
+        array=np.asfortranarray(np.arange(6, dtype='uint8').reshape(2, 3)), empty=np.zeros((0, 2)),
+        big_endian=np.arange(3, dtype='>i4'), text=np.array(['a', 'bc']), nested=[(1, {'x': np.arange(2)})],
+        best=np.float64(0.5), count=np.int64(4), truth=np.bool_(True),
+        args=argparse.Namespace(lr=1e-3, model='mae_vit_base_patch16'))
+    loaded = load_file(save(tmp_path / 'a.pth', content))
+    for key in ('array', 'empty', 'big_endian', 'text'):
+        np.testing.assert_array_equal(loaded[key], content[key])
+        assert loaded[key].dtype == content[key].dtype
+    np.testing.assert_array_equal(loaded['nested'][0][1]['x'], [0, 1])
+    assert (loaded['best'], loaded['count'], loaded['truth']) == (0.5, 4, True)
+    assert vars(loaded['args']) == vars(content['args'])
+    restored = loaded['log_scalars']['train/loss']
+    assert type(restored) is HistoryBuffer and restored is loaded['same']
+    assert (restored.mean(), restored.statistics('min'), restored.current()) == (2., 1., 2.)
+
+
+def test_numpy_1_names(tmp_path, monkeypatch):
+    """NumPy 1 wrote ``numpy.core``, NumPy 2 writes ``numpy._core``."""
+    path = save(tmp_path / 'a.pth', dict(x=np.arange(3), y=np.float64(2)))
+    old, new = b'numpy._core.', b'numpy.core.'
+    source, target = zipfile.ZipFile(path), zipfile.ZipFile(tmp_path / 'b.pth', 'w')
+    for name in source.namelist():
+        data = source.read(name)
+        target.writestr(name, data.replace(old, new) if old in data else data.replace(new, old))
+    target.close()
+    loaded = load_file(tmp_path / 'b.pth')
+    assert loaded['x'].tolist() == [0, 1, 2] and loaded['y'] == 2
+
+
+@pytest.mark.parametrize('attack, named', [
+    (lambda marker: Calls(os.mkdir, marker), 'posix.mkdir'),
+    (lambda marker: Calls(eval, f'__import__("os").mkdir({marker!r})'), 'eval'),
+    (lambda marker: np.array([Calls(os.mkdir, marker)], dtype=object), 'O8'),
+    (lambda marker: {Calls(os.mkdir, marker): 1}, 'posix.mkdir'),
+    (lambda marker: torch.nn.Linear(1, 1), 'torch.nn.modules.linear.Linear'),
+    (lambda marker: np.zeros(2, dtype=[('a', 'f4')]), 'V4'),
+])
+def test_refuses_what_could_run_code(tmp_path, attack, named):
+    marker = str(tmp_path / 'marker')
+    path = save(tmp_path / 'evil.pth', dict(state_dict={}, extra=attack(marker)))
+    with pytest.raises(ValueError, match='evil.pth') as refused:
+        load_file(path)
+    assert named in str(refused.value)
+    assert not os.path.exists(marker)
+
+
+def test_getattr_is_not_the_real_one(tmp_path):
+    """With it, a file can write into the globals of a module."""
+    method = Calls(getattr, HistoryBuffer, 'update')
+    path = save(tmp_path / 'evil.pth', Calls(getattr, method, '__globals__', items=[('planted', 1)]))
+    with pytest.raises(ValueError, match='evil.pth'):
+        load_file(path)
+    import mmengine.logging.history_buffer as module
+    assert not hasattr(module, 'planted')
+
+
+def test_what_others_allowed_for_the_process_is_not_used(tmp_path):
+    path = save(tmp_path / 'evil.pth', Calls(getattr, 'text', 'upper'))
+    torch.serialization.add_safe_globals([getattr])
+    try:
+        assert load_file(path) is None
+        assert getattr in torch.serialization.get_safe_globals()
+    finally:
+        torch.serialization.clear_safe_globals()
+
+
+def test_drops_stored_configs(tmp_path):
+    path = save(tmp_path / 'a.pth', dict(
+        meta=dict(config='code', cfg='code', epoch=1), message_hub=dict(runtime_info=dict(cfg='code', iter=2))))
+    assert load_file(path) == dict(meta=dict(epoch=1), message_hub=dict(runtime_info=dict(iter=2)))
+
+
+@pytest.mark.parametrize('content', [
+    b'', b'hello world\n' * 20, b'\xff\xd8\xff\xe0' + bytes(range(256)) * 4, pickle.dumps(dict(a=1), 2),
+    pickle.dumps(dict(a=1), 4)
+], ids=['empty', 'text', 'jpeg', 'pickle2', 'pickle4'])
+def test_names_what_is_no_checkpoint(tmp_path, content):
+    path = tmp_path / 'other.pth'
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match='other.pth is not a checkpoint'):
+        load_file(path)
+
+
+def test_names_a_foreign_zip_and_a_cut_file(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'images.zip', 'w') as archive:
+        archive.writestr('a/1.txt', 'x')
+    whole = save(tmp_path / 'a.pth', dict(a=torch.zeros(1000))).read_bytes()
+    (tmp_path / 'cut.pth').write_bytes(whole[:len(whole) // 2])
+    for name in ('images.zip', 'cut.pth'):
+        with pytest.raises(ValueError, match=f'{name} is not a checkpoint, or is cut off'):
+            load_file(tmp_path / name)
+
+
+def test_places_without_a_file(tmp_path):
+    save(tmp_path / 'iter_5.pth', {})
+    with pytest.raises(FileNotFoundError, match='iter_6.pth does not exist.*iter_5.pth'):
+        load_file(tmp_path / 'iter_6.pth')
+    with pytest.raises(ValueError, match='is a folder.*iter_5.pth'):
+        load_file(tmp_path)
+    with pytest.raises(ValueError, match='download it'):
+        load_file('https://example.org/a.pth')
+
+
+def test_every_flipped_bit_of_the_weights_is_seen(tmp_path):
+    path = save(tmp_path / 'a.pth', dict(a=torch.rand(64, generator=torch.Generator().manual_seed(0))))
+    whole = bytearray(path.read_bytes())
+    start = whole.index(torch.rand(64, generator=torch.Generator().manual_seed(0)).numpy().tobytes())
+    for bit in range(0, 64 * 4 * 8, 37):
+        damaged = bytearray(whole)
+        damaged[start + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match='a.pth .*damaged.*checksum'):
+            load_file(path)
+
+
+def test_old_format_and_safetensors(tmp_path):
+    torch.save(dict(a=torch.ones(2)), tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
+    assert load_file(tmp_path / 'old.pth')['a'].tolist() == [1, 1]
+    safetensors = pytest.importorskip('safetensors.torch')
+    safetensors.save_file(dict(a=torch.ones(2)), tmp_path / 'a.safetensors')
+    assert load_file(tmp_path / 'a.safetensors')['a'].tolist() == [1, 1]
+    (tmp_path / 'b.safetensors').write_bytes(b'no' * 100)
+    with pytest.raises(ValueError, match='b.safetensors is not a checkpoint'):
+        load_file(tmp_path / 'b.safetensors')
+
+
+def test_install_covers_mmengine_and_torch(tmp_path, monkeypatch):
+    monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes)
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+    marker = tmp_path / 'marker'
+    path = save(tmp_path / 'evil.pth', Calls(os.mkdir, str(marker)))
+    safe_load.install()
+    with pytest.raises(ValueError, match='refused'):
+        CheckpointLoader.load_checkpoint(str(path))
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=False)
+    assert not marker.exists()
+
+
+def test_nothing_else_reads_files_in_a_way_that_runs_code():
+    """``torch.load`` only here, and no unpickling, evaluating or unpacking of whole archives anywhere."""
+    forbidden = {'torch.load', 'pickle.load', 'pickle.loads', 'eval', 'exec', 'yaml.load', 'joblib.load'}
+    found = []
+    for file in [*(ROOT / 'mae_plugin').rglob('*.py'), *(ROOT / 'tools').rglob('*.py')]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                unsafe = any(k.arg in ('shell', 'allow_pickle') and ast.unparse(k.value) == 'True'
+                             for k in node.keywords)
+                if name in forbidden or unsafe or name.endswith(('.extractall', 'Config.fromstring')):
+                    found.append(f'{file.relative_to(ROOT)}: {name}')
+    assert found == ['mae_plugin/engine/safe_load.py: torch.load']

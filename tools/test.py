@@ -1,0 +1,57 @@
+"""Evaluate a checkpoint as a config says: pretraining, or a task of mmpretrain, mmdet or mmseg."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also works without installation
+
+from mae_plugin.utils.cli import run_cli  # noqa: E402
+from mae_plugin.utils.run_config import add_arguments, build_runner, load_config, prepare  # noqa: E402
+from mae_plugin.utils.testing import dump_predictions, output_files, set_drawing, set_tta  # noqa: E402
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='the config file')
+    parser.add_argument('checkpoint', help='the checkpoint; must hold every weight of the model')
+    parser.add_argument(
+        '--out', help='write the predictions to a .pkl file or the metrics to a .json file; '
+        'for segmentation also a folder, which gets the predicted maps')
+    parser.add_argument('--out-item', choices=['metrics', 'pred'], help='what goes to the .pkl file of --out')
+    parser.add_argument('--dump', help='write the predictions to this .pkl file')
+    parser.add_argument('--show', action='store_true', help='show the predictions in a window')
+    parser.add_argument('--show-dir', help='write pictures of the predictions to this folder')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds each picture of --show stays')
+    parser.add_argument('--interval', type=int, default=1, help='draw every so many images')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation as the config describes it')
+    add_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Test."""
+    args = parse_args(argv)
+    cfg = load_config(args.config, args.cfg_options)
+    prepare(cfg, args)
+    cfg.resume, cfg.load_from = False, args.checkpoint
+    predictions_file, metrics_file = output_files(cfg, args)
+    if args.amp:
+        cfg.test_cfg.fp16 = True
+    if args.show or args.show_dir:
+        set_drawing(cfg, args)
+    if args.tta:
+        set_tta(cfg, args.config)
+    with build_runner(cfg, strict=True) as runner:
+        if predictions_file:
+            dump_predictions(runner, cfg.get('default_scope'), predictions_file)
+        metrics = runner.test()
+    if metrics_file:
+        import mmengine
+        mmengine.dump(metrics, metrics_file)
+
+
+if __name__ == '__main__':
+    sys.exit(run_cli(main))
