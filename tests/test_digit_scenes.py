@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,3 +198,12 @@ def test_without_scikit_learn(tmp_path, monkeypatch):
     with pytest.raises(ModuleNotFoundError, match='pip install scikit-learn'):
         ensure_digit_scenes(tmp_path / 'digits', **FEW)
     assert not list(tmp_path.iterdir())
+
+
+def test_tool(tmp_path):
+    tool = Path(__file__).parents[1] / 'tools' / 'datasets' / 'make_digit_scenes.py'
+    few = [f'--{name.replace("_", "-")}={value}' for name, value in FEW.items()]
+    done = subprocess.run([sys.executable, tool, tmp_path / 'digits', *few], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith('digits is ready\n')
+    refused = subprocess.run([sys.executable, tool, tmp_path / 'digits'], capture_output=True, text=True)
+    assert refused.returncode == 1 and 'Traceback' not in refused.stderr and 'seed=3 instead of 0' in refused.stderr

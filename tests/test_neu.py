@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections import Counter
 from pathlib import Path
@@ -150,6 +152,16 @@ def test_prepare_data_names_the_missing_archive(tmp_path, raw):
         prepare_data(dict(prepare_data=spec))
     prepare_data(dict(prepare_data=spec | dict(seg=str(raw[1]))))
     prepare_data(dict(prepare_data=spec))  # made by now: the archives are not needed again
+
+
+def test_tool(raw, tmp_path):
+    tool = Path(__file__).parents[1] / 'tools' / 'datasets' / 'neu.py'
+    done = subprocess.run([sys.executable, tool, *raw, '--out', tmp_path / 'neu'], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[0] == 'detection train: 24 images, 24 boxes'
+    refused = subprocess.run([sys.executable, tool, raw[0], 'nowhere', '--out', tmp_path / 'other'],
+                             capture_output=True, text=True)
+    assert refused.returncode == 1 and refused.stderr.startswith('error: nowhere does not exist')
+    assert len(refused.stderr.splitlines()) == 1
 
 
 ARCHIVES = Path(os.environ.get('NEU_ARCHIVES', 'data'))
