@@ -76,8 +76,8 @@ def test_an_order_is_unrelated_to_the_next_epochs_and_the_next_seeds():
 @pytest.mark.parametrize('world_size', [2, 4])
 @pytest.mark.parametrize('position', [0, 64])
 def test_ranks_interleave_to_the_one_stream(world_size, position):
-    ranks = [stream(600 // world_size, position, rank=rank, world_size=world_size) for rank in range(world_size)]
-    assert [key for step in zip(*ranks, strict=True) for key in step] == stream(600, position)
+    ranks = [stream(6000 // world_size, position, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert [key for step in zip(*ranks, strict=True) for key in step] == stream(6000, position)
 
 
 @pytest.mark.parametrize('position', [1, 100, 101, 1023, 1024, 2500])

@@ -67,8 +67,8 @@ def decode_image(file: BinaryIO, name: str, channels: int = 3) -> Image.Image:
         orientation = _orientation(image)  # not before: loading turns a TIFF upright, and finds a PNG's late EXIF
         if image.mode.startswith('I') or image.mode == 'F':
             image = _to_8_bit(image)
-        elif image.mode == 'P':
-            image = image.convert('RGBA' if 'transparency' in image.info else 'RGB')
+        elif image.mode == 'P' and 'transparency' in image.info:
+            image = image.convert('RGBA')  # else Pillow warns, once per image
         if image.mode != MODES[channels]:
             image = image.convert(MODES[channels])
         return image.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else image
