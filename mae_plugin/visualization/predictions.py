@@ -1,0 +1,95 @@
+"""What the models of finished stages predict on their validation images."""
+
+import io
+import warnings
+from collections.abc import Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from PIL import Image
+
+from mae_plugin.datasets.prepare import prepare_data
+from mae_plugin.engine.safe_load import load_file
+from mae_plugin.visualization.results import StageRun
+
+
+@dataclass
+class Objects:
+    """Objects of one image: boxes (N, 4) as x1, y1, x2, y2, class numbers (N,), masks (N, H, W), scores (N,)."""
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    masks: np.ndarray | None
+    scores: np.ndarray | None = None
+
+
+class Predictor:
+    """The model of a finished stage, with its validation images.
+
+    Args:
+        run: The stage.
+        count: How many images: spread evenly over the validation set, so nobody chose them.
+
+    Raises:
+        RuntimeError: The checkpoint holds other weights than the model of the config.
+    """
+
+    def __init__(self, run: StageRun, count: int):
+        self.scope = run.cfg.get('default_scope', 'mmengine')
+        prepare_data(run.cfg)
+        with DefaultScope.overwrite_default_scope(self.scope), _silence():
+            dataset = DATASETS.build(run.cfg.val_dataloader.dataset)
+            self.model = MODELS.build(run.cfg.model).eval()
+        self.model.load_state_dict(load_file(run.checkpoint)['state_dict'])
+        self.classes = dataset.metainfo.get('classes', ())
+        self.samples = [dataset[i * len(dataset) // count] for i in range(min(count, len(dataset)))]
+
+    def predict(self) -> list[Any]:
+        """The library's data samples, with what is true and what is predicted, one for each image."""
+        with torch.no_grad(), DefaultScope.overwrite_default_scope(self.scope):
+            return list(self.model.test_step(pseudo_collate(self.samples)))
+
+
+@contextmanager
+def _silence():
+    """Keep back what the libraries print and warn of while they are imported and read annotations."""
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        yield
+
+
+def read_images(samples: Sequence[Any]) -> list[np.ndarray]:
+    """The pictures that data samples name, uint8 (H, W, 3)."""
+    return [np.asarray(Image.open(sample.img_path).convert('RGB')) for sample in samples]
+
+
+def reconstructions(predictor: Predictor) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
+    """Of each image: itself, masked, with the predictions pasted in, uint8 (H, W, 3); and the PSNR of these in dB."""
+    model = predictor.model
+    data = model.data_preprocessor(pseudo_collate(predictor.samples))
+    errors = [float(sample.masked_mse) for sample in model(**data, mode='predict')]
+    pictures = (model.data_preprocessor.to_pixels(data['inputs']),
+                *model.reconstruct(data['inputs'], data['data_samples']))
+    pictures = [picture.round().byte().permute(0, 2, 3, 1).cpu().numpy() for picture in pictures]
+    return [(*images, 10 * np.log10(255**2 / error)) for *images, error in zip(*pictures, errors, strict=True)]
+
+
+def detected(sample: Any, least_score: float) -> Objects:
+    """What mmdet found with at least ``least_score``, in pixels of the picture."""
+    found = sample.pred_instances
+    found = found[found.scores >= least_score].cpu()
+    masks = found.masks.numpy().astype(bool) if 'masks' in found else None
+    return Objects(found.bboxes.numpy(), found.labels.numpy(), masks, found.scores.numpy())
+
+
+def annotated(sample: Any) -> Objects:
+    """What is there to be found, in pixels of the picture."""
+    true = sample.gt_instances
+    boxes = getattr(true.bboxes, 'tensor', true.bboxes)
+    masks = true.masks.to_ndarray().astype(bool) if 'masks' in true else None
+    return Objects(boxes.cpu().numpy(), true.labels.cpu().numpy(), masks)

@@ -1,0 +1,90 @@
+"""The pictures of a report: what each finished stage makes of images that it was not trained on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mae_plugin.visualization.pictures import Sheet, Tile, draw_objects, draw_segments, legend, photo
+from mae_plugin.visualization.predictions import Predictor, annotated, detected, read_images, reconstructions
+from mae_plugin.visualization.results import StageRun, find
+
+_LEAST_SCORE = .3
+_CHOICE = 'The images are spread evenly over the validation set; nobody picked them.'
+
+
+def make_sheets(runs: Sequence[StageRun]) -> dict[str, Sheet]:
+    """Task (or ``'pretraining'``) to sheet, for what has finished."""
+    sheets = {}
+    pretraining = find(runs, 'pretraining')
+    if pretraining and pretraining.finished:
+        sheets['pretraining'] = reconstruction_sheet(Predictor(pretraining, 8))
+    for task, (make, count) in _MAKERS.items():
+        pair = {name: find(runs, task, name == 'with MAE') for name in ('with MAE', 'from scratch')}
+        predictors = {name: Predictor(run, count) for name, run in pair.items() if run and run.finished}
+        if predictors:
+            classes = next(iter(predictors.values())).classes
+            sheets[task] = make(classes, {name: predictor.predict() for name, predictor in predictors.items()})
+    return sheets
+
+
+def reconstruction_sheet(predictor: Predictor) -> Sheet:
+    """Image, masked image, and the image with the hidden patches predicted."""
+    groups = [[Tile(photo(image)), Tile(photo(masked)), Tile(photo(filled), f'{psnr:.1f} dB')]
+              for image, masked, filled, psnr in reconstructions(predictor)]
+    hidden = predictor.model.masking.mask_ratio
+    caption = (
+        f'Left, a held-out image; middle, what the encoder is given: {1 - hidden:.0%} of the patches; right, the same '
+        'with the hidden patches as the decoder predicts them. Look at strokes that go on behind grey patches, and at '
+        'digits of which nothing is left to see: those no model can know. Below, the PSNR of the hidden pixels. ')
+    if predictor.model.head.target.norm_pix:
+        caption += ('The model predicts each patch up to its brightness and contrast; here these two are taken from '
+                    'the true image, which flatters the picture and the PSNR. ')
+    return Sheet('reconstructions', 'Reconstructions', caption + _CHOICE, ('image', 'masked', 'predicted'), groups)
+
+
+def classification_sheet(classes: Sequence[str], predictions: dict[str, list]) -> Sheet:
+    """Images with their class and what the models take them for."""
+    samples = next(iter(predictions.values()))
+    groups = []
+    for i, image in enumerate(read_images(samples)):
+        truth = int(samples[i].gt_label)
+        lines = [f'truth: {classes[truth]}']
+        for name, predicted in predictions.items():
+            label = int(predicted[i].pred_label)
+            lines.append(f'{name}: {classes[label]} {"✓" if label == truth else "✗"} '
+                         f'{100 * float(predicted[i].pred_score[label]):.0f}%')
+        groups.append([Tile(photo(image), '\n'.join(lines))])
+    caption = ('Below each image its class, and what each model takes it for, with the probability it gives that '
+               f'answer. {_CHOICE}')
+    return Sheet('classifications', 'Classification', caption, ('', ), groups, across=5)
+
+
+def detection_sheet(classes: Sequence[str], predictions: dict[str, list]) -> Sheet:
+    """True and found boxes and masks."""
+    samples = next(iter(predictions.values()))
+    groups = []
+    for i, image in enumerate(read_images(samples)):
+        objects = [annotated(samples[i]), *(detected(found[i], _LEAST_SCORE) for found in predictions.values())]
+        groups.append([Tile(draw_objects(image, each.boxes, each.labels, each.masks, each.scores, classes),
+                            '' if len(each.labels) else 'nothing found') for each in objects])
+    caption = (f'Boxes, masks and classes; with the predictions their score of 100, from {100 * _LEAST_SCORE:.0f} on. '
+               'Look for digits that only one model finds, boxes around nothing, wrong classes, and at how closely the '
+               f'masks follow the strokes. {_CHOICE}')
+    return Sheet('detections', 'Detection', caption, ('truth', *predictions), groups, legend(classes))
+
+
+def segmentation_sheet(classes: Sequence[str], predictions: dict[str, list]) -> Sheet:
+    """Images, true and predicted class of each pixel."""
+    samples = next(iter(predictions.values()))
+    groups = []
+    for i, image in enumerate(read_images(samples)):
+        maps = [samples[i].gt_sem_seg, *(predicted[i].pred_sem_seg for predicted in predictions.values())]
+        maps = [np.asarray(each.data[0].cpu()) for each in maps]
+        groups.append([Tile(photo(image)), *(Tile(draw_segments(image, each, classes)) for each in maps)])
+    caption = ('The class of every pixel in colour; grey is background. Look for digits in one colour from end to end, '
+               f'as in the truth, against shapes of several colours: found, but not read. {_CHOICE}')
+    return Sheet('segmentations', 'Segmentation', caption, ('image', 'truth', *predictions), groups, legend(classes))
+
+
+_MAKERS = {'classification': (classification_sheet, 10), 'detection': (detection_sheet, 6),
+           'segmentation': (segmentation_sheet, 6)}
