@@ -139,12 +139,12 @@ def test_nearest_ignores_case():
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'chain'])
 def test_help_does_not_import_torch(tool):
-    code = f'''import runpy, sys
+    code = f"""import runpy, sys
 sys.argv = ["{tool}.py", "--help"]
 try:
     runpy.run_path(r"{ROOT / 'tools' / (tool + '.py')}", run_name="__main__")
 except SystemExit as end:
-    sys.exit(10 * bool(end.code) + bool({{"torch", "mmengine"}} & sys.modules.keys()))'''
+    sys.exit(10 * bool(end.code) + bool({{"torch", "mmengine"}} & sys.modules.keys()))"""
     result = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd='/')
     assert result.returncode == 0, result.stderr
     assert '--debug' in result.stdout

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny.tools import CONFIG, ROOT, TINY, environment, run_tool  # noqa: F401
+from tiny.tools import CONFIG, ROOT, environment
 
 from mae_plugin.engine.safe_load import load_file
 from mae_plugin.utils.run_config import load_config, newest_checkpoint
+
+pytest_plugins = ['tiny.tools']
 
 
 def losses(work_dir):
@@ -22,7 +24,7 @@ def losses(work_dir):
     return {line['step']: (line['loss'], line['other_loss']) for line in lines if 'loss' in line}
 
 
-def test_train_refuse_resume_test(run_tool, tmp_path):  # noqa: F811
+def test_train_refuse_resume_test(run_tool, tmp_path):
     work_dir = tmp_path / 'run'
     code, out, _ = run_tool('train', CONFIG, '--work-dir', work_dir, '--cfg-options', 'train_cfg.max_iters=4')
     assert code == 0 and (work_dir / 'iter_4.pth').is_file()
@@ -50,13 +52,13 @@ def test_train_refuse_resume_test(run_tool, tmp_path):  # noqa: F811
     assert len(pickle.loads(dump.read_bytes())) == 16  # our own file
 
 
-def test_resume_without_a_checkpoint_says_so(run_tool, tmp_path):  # noqa: F811
+def test_resume_without_a_checkpoint_says_so(run_tool, tmp_path):
     code, out, _ = run_tool('train', CONFIG, '--work-dir', tmp_path, '--resume', '--no-validate', '--cfg-options',
                             'train_cfg.max_iters=1')
     assert code == 0 and f'--resume: {tmp_path} holds no checkpoint' in out
 
 
-def test_a_stored_config_is_not_run_on_resume(run_tool, tmp_path):  # noqa: F811
+def test_a_stored_config_is_not_run_on_resume(run_tool, tmp_path):
     """MMEngine reads ``meta['config']`` as Python code when it resumes."""
     assert run_tool('train', CONFIG, '--work-dir', tmp_path, '--cfg-options', 'train_cfg.max_iters=4')[0] == 0
     checkpoint = load_file(tmp_path / 'iter_4.pth')
@@ -75,7 +77,7 @@ def test_a_stored_config_is_not_run_on_resume(run_tool, tmp_path):  # noqa: F811
     (['--cfg-options', 'model.backbone.type=PlainViT'], ["'PlainViT'", 'mae_plugin.PlainViT']),
     (['--cfg-options', 'train_dataloader.dataset.broken=3', 'train_dataloader.num_workers=1'], ['sample 3 is broken']),
 ])
-def test_mistakes(run_tool, tmp_path, arguments, texts):  # noqa: F811
+def test_mistakes(run_tool, tmp_path, arguments, texts):
     code, out, err = run_tool('train', CONFIG, '--work-dir', tmp_path / 'run', *arguments)
     assert code == 1 and 'Traceback' not in out + err
     message = err[err.index('error: '):]
@@ -83,7 +85,7 @@ def test_mistakes(run_tool, tmp_path, arguments, texts):  # noqa: F811
     assert message.count('\n') == 1
 
 
-def test_missing_and_broken_configs(run_tool, tmp_path, monkeypatch):  # noqa: F811
+def test_missing_and_broken_configs(run_tool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, err = run_tool('train', 'configs/pretrain/mae_vit-bas-p16_in1k.py')
     assert code == 1 and 'mae_vit-base-p16_in1k.py' in err and 'Traceback' not in err
@@ -96,7 +98,7 @@ def test_missing_and_broken_configs(run_tool, tmp_path, monkeypatch):  # noqa: F
         assert code == 1 and name in err and text in err and 'Traceback' not in err
 
 
-def test_other_checkpoints_are_refused(run_tool, tmp_path):  # noqa: F811
+def test_other_checkpoints_are_refused(run_tool, tmp_path):
     torch.save(dict(state_dict={}), tmp_path / 'other.pth')
     (tmp_path / 'text.pth').write_text('hello')
     for name, text in (('other.pth', '4 of the 4 tensors are missing'), ('text.pth', 'is not a checkpoint'),
@@ -112,12 +114,12 @@ def test_other_checkpoints_are_refused(run_tool, tmp_path):  # noqa: F811
     (['--out-item', 'pred'], '--out FILE.pkl'), (['--show-dir', 'a'], 'default_hooks.visualization'),
     (['--tta'], 'tta_model and tta_pipeline'),
 ])
-def test_flags_that_cannot_be_followed(run_tool, tmp_path, arguments, text):  # noqa: F811
+def test_flags_that_cannot_be_followed(run_tool, tmp_path, arguments, text):
     code, _, err = run_tool('test', CONFIG, tmp_path / 'a.pth', '--work-dir', tmp_path / 'run', *arguments)
     assert code == 1 and text in err and 'Traceback' not in err
 
 
-def test_amp_and_loader_flags(run_tool, tmp_path):  # noqa: F811
+def test_amp_and_loader_flags(run_tool, tmp_path):
     code, *_ = run_tool('train', CONFIG, '--work-dir', tmp_path, '--amp', '--no-pin-memory', '--no-persistent-workers',
                         '--no-validate', '--cfg-options', 'train_cfg.max_iters=2', 'train_dataloader.num_workers=1')
     written = load_config(tmp_path / 'tiny_config.py')
@@ -148,7 +150,7 @@ def launch(*arguments):
     return subprocess.run(['bash', *map(str, arguments)], capture_output=True, text=True, env=environment(), cwd='/')
 
 
-def test_two_processes_equal_one_with_twice_the_batch(run_tool, tmp_path):  # noqa: F811
+def test_two_processes_equal_one_with_twice_the_batch(run_tool, tmp_path):
     options = ['--cfg-options', 'train_cfg.max_iters=20']
     assert run_tool('train', CONFIG, '--work-dir', tmp_path / 'one', *options)[0] == 0
     result = launch(ROOT / 'tools' / 'dist_train.sh', CONFIG, 2, '--work-dir', tmp_path / 'two', *options,
@@ -181,8 +183,9 @@ def test_slurm_gets_the_arguments(tmp_path):
     (tmp_path / 'srun').write_text('#!/bin/sh\nfor word; do echo "$word"; done\nexit 3\n')
     (tmp_path / 'srun').chmod(0o755)
     env = {**environment(), 'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'GPUS': '2', 'SRUN_ARGS': '-A me'}
-    result = subprocess.run(['bash', ROOT / 'tools' / 'slurm_train.sh', 'part', 'job', 'a b.py', 'out', '--amp'], env=env,
-                            capture_output=True, text=True)
+    script = ROOT / 'tools' / 'slurm_train.sh'
+    result = subprocess.run(
+        ['bash', script, 'part', 'job', 'a b.py', 'out', '--amp'], env=env, capture_output=True, text=True)
     words = result.stdout.splitlines()
     assert result.returncode == 3 and {'-p', 'part', '--ntasks=2', '--gres=gpu:8', '-A', 'me', 'a b.py'} <= set(words)
     assert words[-6:] == ['a b.py', '--work-dir', 'out', '--launcher', 'slurm', '--amp']
@@ -192,7 +195,7 @@ def test_slurm_gets_the_arguments(tmp_path):
     ('slurm', ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID')),
     ('mpi', ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK')),
 ])
-def test_other_launchers_on_the_cpu(run_tool, tmp_path, monkeypatch, launcher, names):  # noqa: F811
+def test_other_launchers_on_the_cpu(run_tool, tmp_path, monkeypatch, launcher, names):
     """One process of a world of one, described as the launcher does."""
     for name, value in zip(names, '010', strict=True):
         monkeypatch.setenv(name, value)

@@ -7,9 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also works without installation
 
+from mae_plugin.utils import run_config, testing  # noqa: E402
 from mae_plugin.utils.cli import run_cli  # noqa: E402
-from mae_plugin.utils.run_config import add_arguments, build_runner, load_config, prepare  # noqa: E402
-from mae_plugin.utils.testing import dump_predictions, output_files, set_drawing, set_tta  # noqa: E402
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -27,26 +26,26 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--wait-time', type=float, default=2, help='seconds each picture of --show stays')
     parser.add_argument('--interval', type=int, default=1, help='draw every so many images')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation as the config describes it')
-    add_arguments(parser)
+    run_config.add_arguments(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> None:
     """Test."""
     args = parse_args(argv)
-    cfg = load_config(args.config, args.cfg_options)
-    prepare(cfg, args)
+    cfg = run_config.load_config(args.config, args.cfg_options)
+    run_config.prepare(cfg, args)
     cfg.resume, cfg.load_from = False, args.checkpoint
-    predictions_file, metrics_file = output_files(cfg, args)
+    predictions_file, metrics_file = testing.output_files(cfg, args)
     if args.amp:
         cfg.test_cfg.fp16 = True
     if args.show or args.show_dir:
-        set_drawing(cfg, args)
+        testing.set_drawing(cfg, args)
     if args.tta:
-        set_tta(cfg, args.config)
-    with build_runner(cfg, strict=True) as runner:
+        testing.set_tta(cfg, args.config)
+    with run_config.build_runner(cfg, strict=True) as runner:
         if predictions_file:
-            dump_predictions(runner, cfg.get('default_scope'), predictions_file)
+            testing.dump_predictions(runner, cfg.get('default_scope'), predictions_file)
         metrics = runner.test()
     if metrics_file:
         import mmengine

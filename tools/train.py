@@ -7,9 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also works without installation
 
+from mae_plugin.utils import run_config  # noqa: E402
 from mae_plugin.utils.cli import run_cli  # noqa: E402
-from mae_plugin.utils.run_config import (  # noqa: E402
-    add_arguments, build_runner, load_config, prepare, set_amp, set_resume)
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -22,25 +21,25 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size of all processes')
-    add_arguments(parser)
+    run_config.add_arguments(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> None:
     """Train."""
     args = parse_args(argv)
-    cfg = load_config(args.config, args.cfg_options)
-    prepare(cfg, args)
-    set_resume(cfg, args.resume)
+    cfg = run_config.load_config(args.config, args.cfg_options)
+    run_config.prepare(cfg, args)
+    run_config.set_resume(cfg, args.resume)
     if args.amp:
-        set_amp(cfg)
+        run_config.set_amp(cfg)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.auto_scale_lr:
         if 'base_batch_size' not in (cfg.get('auto_scale_lr') or {}):
             raise ValueError(f'--auto-scale-lr: {args.config} does not say auto_scale_lr = dict(base_batch_size=...)')
         cfg.auto_scale_lr.enable = True
-    with build_runner(cfg, strict=cfg.get('resume', False)) as runner:
+    with run_config.build_runner(cfg, strict=cfg.get('resume', False)) as runner:
         runner.train()
 
 

@@ -1,1 +1,1 @@
-"""Helpers of the command line tools. Nothing here imports torch or MMEngine before it is called: ``--help`` is instant."""
+"""Helpers of the command line tools; ``--help`` is instant, so torch and MMEngine are imported only when used."""

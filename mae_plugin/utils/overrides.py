@@ -6,10 +6,10 @@ from typing import Any
 
 from mae_plugin.utils.cli import nearest
 
-# What the Runner reads besides the arguments of its constructor.
-_READ_BY_RUNNER = {
+# What the Runner and our tools read besides the arguments of the Runner's constructor.
+_ALSO_READ = {
     'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'find_unused_parameters',
-    'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'
+    'model_wrapper_cfg', 'prepare_data', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'
 }
 
 
@@ -90,7 +90,7 @@ def _check_is_read(cfg, key: str) -> None:
 
     from mmengine.runner import Runner
     name, dot, rest = key.partition('.')
-    if name in inspect.signature(Runner.__init__).parameters or name in _READ_BY_RUNNER:
+    if name in inspect.signature(Runner.__init__).parameters or name in _ALSO_READ:
         return
     value = cfg[name]
     uses = [path + dot + rest for path, other in _paths(cfg._cfg_dict)

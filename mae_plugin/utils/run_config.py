@@ -168,7 +168,7 @@ def set_resume(cfg, resume: str | None) -> None:
 
 @contextmanager
 def build_runner(cfg, strict: bool):
-    """Build the runner, ready for any number of processes, reading files through the safe loader only.
+    """Build the runner and the data it needs, for any number of processes, reading files through the safe loader only.
 
     Args:
         cfg: The config.
@@ -180,9 +180,11 @@ def build_runner(cfg, strict: bool):
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
+    from mae_plugin.datasets.prepare import prepare_data
     from mae_plugin.engine import CheckpointFitsHook, safe_load
     from mae_plugin.engine.distributed import end_launch, prepare_cpu_launch
     safe_load.install()
+    prepare_data(cfg)
     prepare_cpu_launch(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if strict:
