@@ -11,6 +11,7 @@ model = dict(
     backbone=dict(
         img_size=128,
         embed_dim=192,
+        depth=6,
         num_heads=3,
         init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_800.pth')),
     head=dict(num_classes=10, in_channels=192))

@@ -12,8 +12,10 @@ model = dict(
     backbone=dict(
         img_size=128,
         embed_dim=192,
+        depth=6,
         num_heads=3,
         window_size=4,
+        window_block_indexes=(0, 1, 3, 4),  # 2 and 5 are global
         rel_pos=dict(size=8),
         init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_800.pth')),
     neck=dict(in_channels=192, out_channels=64),

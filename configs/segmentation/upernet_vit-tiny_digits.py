@@ -14,7 +14,9 @@ model = dict(
     backbone=dict(
         img_size=128,
         embed_dim=192,
+        depth=6,
         num_heads=3,
+        out_indices=(1, 2, 4, 5),
         rel_pos=dict(size=8),
         init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_800.pth')),
     neck=dict(embed_dim=192, norm_cfg=norm_cfg),
