@@ -8,6 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Collection
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -201,13 +202,6 @@ def find_in_zip(root: str, extensions: Collection[str]) -> ImageIndex:
     return finder.index(('offset', 'size', 'method', 'crc'), watched, marks)
 
 
-def _refuse_missing(root: str) -> None:
-    parent = root
-    while not os.path.exists(parent):
-        parent = os.path.dirname(parent)
-    raise FileNotFoundError(f'data_root={root!r} does not exist; the nearest folder that does is {parent!r}')
-
-
 def open_source(data_root: str, extensions: Collection[str], data_prefix: str | None = None) -> Files | TarMembers:
     """Finds the images of a data root.
 
@@ -223,7 +217,8 @@ def open_source(data_root: str, extensions: Collection[str], data_prefix: str | 
     root = os.path.abspath(os.path.expanduser(data_root))
     is_list = root.lower().endswith('.txt')
     if not os.path.exists(root):
-        _refuse_missing(root)
+        parent = next(parent for parent in Path(root).parents if parent.exists())
+        raise FileNotFoundError(f'data_root={root!r} does not exist; the nearest folder that does is {str(parent)!r}')
     if data_prefix is not None and not is_list:
         raise ValueError(f'data_prefix={data_prefix!r} goes with a .txt list of paths, but data_root is {root!r}')
     if os.path.isdir(root):
