@@ -1,7 +1,7 @@
 """MAE pretraining of ViT-B/16 on images of your own.
 
     python tools/train.py configs/pretrain/mae_vit-base-p16_images.py --cfg-options \
-        train_dataloader.dataset.data_root=IMAGES val_dataloader.dataset.data_root=IMAGES
+        train_dataloader.dataset.data_root=IMAGES
 
 IMAGES is a folder of any depth, a list file, a tar or a zip. 100,000 iterations of 256 images, 20 epochs of 1.28 million
 images or 6,400 of 4,000: shorten or lengthen ``train_cfg.max_iters``, the learning rate follows.

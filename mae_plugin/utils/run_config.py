@@ -89,6 +89,7 @@ def prepare(cfg, args: argparse.Namespace) -> None:
     for name in _LOADERS:
         if cfg.get(name) is not None:
             _prepare_loader(cfg[name], cfg.get('default_scope'), args)
+            _share_images(cfg.get('train_dataloader'), cfg[name])
 
 
 def _prepare_loader(loader: dict, scope: str | None, args: argparse.Namespace) -> None:
@@ -103,15 +104,23 @@ def _prepare_loader(loader: dict, scope: str | None, args: argparse.Namespace) -
         loader['persistent_workers'] = False
 
 
+def _share_images(train_loader: dict | None, loader: dict) -> None:
+    """Let a data set whose ``data_root`` is None take its images from where the training images come from."""
+    dataset = loader['dataset']
+    if train_loader is not None and 'data_root' in dataset and dataset['data_root'] is None:
+        train_set = train_loader['dataset']
+        dataset.update({key: train_set[key] for key in ('data_root', 'data_prefix') if key in train_set})
+
+
 def set_amp(cfg) -> None:
-    """Switch the optimizer wrapper to bfloat16 autocast.
+    """Switch mixed precision on: bfloat16 autocast, unless the config says another type.
 
     Raises:
-        ValueError: The config has another wrapper than MMEngine's plain one.
+        ValueError: The config has a wrapper of another kind.
     """
     wrapper = cfg.optim_wrapper
     kind = wrapper.get('type', 'OptimWrapper')
-    if kind == 'OptimWrapper':
+    if kind == 'OptimWrapper' or wrapper.get('dtype') == 'float32':
         wrapper.update(type='mae_plugin.AutocastOptimWrapper', dtype='bfloat16')
     elif kind not in ('AmpOptimWrapper', 'mae_plugin.AutocastOptimWrapper'):
         raise ValueError(f"--amp replaces optim_wrapper.type 'OptimWrapper', but the config has {kind!r}")
@@ -184,6 +193,7 @@ def build_runner(cfg, strict: bool):
     from mae_plugin.engine import CheckpointFitsHook, safe_load
     from mae_plugin.engine.distributed import end_launch, prepare_cpu_launch
     safe_load.install()
+    _check_optimizer(cfg)
     prepare_data(cfg)
     prepare_cpu_launch(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -191,3 +201,12 @@ def build_runner(cfg, strict: bool):
         runner.register_hook(CheckpointFitsHook(resume=bool(cfg.get('resume'))), priority='LOWEST')
     yield runner
     end_launch()  # not after an error: other ranks may be waiting in it
+
+
+def _check_optimizer(cfg) -> None:
+    """Say that the optimizer is unknown, for MMEngine says "None is not a callable object"."""
+    from mmengine.registry import OPTIMIZERS
+    kind = ((cfg.get('optim_wrapper') or {}).get('optimizer') or {}).get('type')
+    with OPTIMIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
+        if isinstance(kind, str) and registry.get(kind) is None:
+            raise KeyError(f'{kind} is not in the optimizer registry')

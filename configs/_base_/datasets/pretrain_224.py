@@ -1,6 +1,5 @@
 # Images without labels: a folder of any depth, a list, a tar or a zip. Crops, flips and masks are functions of
 # (seed, epoch, image). One image in 100 is held out for validation, with fixed crops and masks.
-data_root = 'data/images'
 train_dataloader = dict(
     batch_size=256,
     num_workers=8,
@@ -9,7 +8,7 @@ train_dataloader = dict(
     sampler=dict(type='mae_plugin.KeyedSampler'),
     dataset=dict(
         type='mae_plugin.UnlabelledImages',
-        data_root=data_root,
+        data_root='data/images',
         holdout=0.01,
         split='train',
         pipeline=[
@@ -24,7 +23,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='mae_plugin.UnlabelledImages',
-        data_root=data_root,
+        data_root=None,  # the tools put in that of train_dataloader
         holdout=0.01,
         split='val',
         max_images=5000,
