@@ -73,7 +73,7 @@ def make_plots(runs: Sequence[StageRun]) -> list[Plot]:
     """For pretraining and each task the training loss and the main metric of the validation."""
     plots = []
     for task in dict.fromkeys(run.task for run in runs):
-        key, name, scale = METRICS.get(task, [('mae/psnr', 'PSNR of hidden pixels, dB', 1)])[0]
+        key, name, scale = METRICS.get(task, [('mae/psnr', 'PSNR, dB', 1)])[0]
         end = max(run.budget[0] for run in runs if run.task == task)
         loss, metric = Plot(f'{task}: training loss', end), Plot(f'{task}: {name}', end)
         for run in runs:

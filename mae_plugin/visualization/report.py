@@ -50,7 +50,7 @@ def render(runs: Sequence[StageRun], sheets: dict[str, Sheet], plots: Sequence[P
     sentences = results.verdicts(rows)
     sections = [_header(runs, rows, sentences)]
     if 'pretraining' in sheets:
-        sections.append(_pictures(results.pretraining_summary(runs), sheets['pretraining']))
+        sections.append(_pictures('', sheets['pretraining']))
     sections += [_pictures(sentence, sheets[task]) for task, sentence in sentences.items() if task in sheets]
     if plots:
         sections.append(_curves(plots))
@@ -99,9 +99,9 @@ def _header(runs: Sequence[StageRun], rows: Sequence[Row], sentences: dict[str, 
 <div class="top">
 <div>
 <p>A vision transformer learned to fill in the hidden patches of images without labels.
-<span class="mae">With MAE</span>, that one checkpoint starts every task. Each task has a twin <span class="scratch">from scratch</span>:
-the same network, data, seed and number of iterations, but random weights to start from. The cost of pretraining comes
-on top of these equal budgets.</p>
+<span class="mae">With MAE</span>, that one checkpoint starts every task. Each task has a twin
+<span class="scratch">from scratch</span>: the same network, data, seed and number of iterations, but random weights to
+start from. The cost of pretraining comes on top of these equal budgets.</p>
 <p>{escape(results.pretraining_summary(runs))}</p>
 <ul>{items}</ul>
 </div>
@@ -135,7 +135,7 @@ def _pictures(sentence: str, sheet: Sheet) -> str:
                    for name, colour in sheet.legend)
     return f"""
 <h2>{escape(sheet.title)}</h2>
-<p>{escape(sentence)}</p>
+{f'<p>{escape(sentence)}</p>' if sentence else ''}
 <figure><div class="groups" style="--columns:{columns}; --least:{least}">{groups}</div>
 <figcaption>{f'<p>{keys}</p>' if keys else ''}{escape(sheet.caption)}</figcaption></figure>"""
 
@@ -174,8 +174,9 @@ def _making(runs: Sequence[StageRun]) -> str:
         lines.append(f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in cells)}'
                      f'<td class="left"><code>{escape(run.record.get("checkpoint_sha256", "")[:16])}</code></td>'
                      f'<td class="left"><code>{escape(run.config)}</code></td></tr>')
+    total = sum(run.record.get('seconds', 0) for run in runs) / 60
     facts = ''.join(f'<li><b>{escape(name.capitalize())}:</b> {escape(value)}</li>'
-                    for name, value in environment().items())
+                    for name, value in {'time': f'{total:.1f} minutes for all stages', **environment()}.items())
     return f"""
 <h2>How it was made</h2>
 <div class="wide small"><table>
