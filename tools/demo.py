@@ -59,7 +59,7 @@ def plan(chain, minutes: dict[str, float]) -> str:
     for run in read_runs(chain):
         iterations, batch = run.budget
         rows.append((run.name, chain.state(chain.stages[run.name]), f'{iterations:,}', f'x {batch}',
-                     f'= {run.images:,}', f'{minutes[run.name]:.1f}' if run.name in minutes else '?'))
+                     f'= {run.images:>7,}', f'{minutes[run.name]:.1f}' if run.name in minutes else '?'))
     rows.append(('in all', '', '', '', '', f'{sum(minutes.values()):.1f}'))
     return f'{text_table(rows, left=2)}\nMinutes are what to expect of two cores; what is finished takes none.'
 

@@ -100,8 +100,8 @@ def _header(runs: Sequence[StageRun], rows: Sequence[Row], sentences: dict[str, 
 <div>
 <p>A vision transformer learned to fill in the hidden patches of images without labels.
 <span class="mae">With MAE</span>, that one checkpoint starts every task. Each task has a twin
-<span class="scratch">from scratch</span>: the same network, data, seed and number of iterations, but random weights to
-start from. The cost of pretraining comes on top of these equal budgets.</p>
+<span class="scratch">from scratch</span>: the same network, data, recipe, seed and number of iterations, but random
+weights to start from. The cost of pretraining comes on top of these equal budgets.</p>
 <p>{escape(results.pretraining_summary(runs))}</p>
 <ul>{items}</ul>
 </div>
