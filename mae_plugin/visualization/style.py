@@ -25,6 +25,7 @@ figcaption, caption, th, .small { font-size: 14px; }
 
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.small td { white-space: nowrap; }
 caption { caption-side: bottom; text-align: left; padding-top: 8px; }
 th, td { padding: 6px 16px 6px 0; text-align: right; vertical-align: baseline; border-bottom: 1px solid var(--line); }
 th { font-weight: 500; }
