@@ -119,8 +119,10 @@ REASONS = (
     (r'CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerificationError|certificate verify failed',
      '{what} could not be fetched: the certificate of the package index, or of the proxy before it, is not trusted; '
      'name the right one with PIP_CERT=/path/to/ca.pem'),
-    (r'ProxyError|Tunnel connection failed|Proxy Authentication|407 ',
-     '{what} could not be fetched: the proxy refuses (HTTPS_PROXY, HTTP_PROXY)'),
+    (r'ProxyError|Tunnel connection failed|Proxy Authentication',
+     '{what} could not be fetched: the proxy refuses, or is not there (HTTPS_PROXY, HTTP_PROXY, PIP_PROXY)'),
+    (r'not a trusted or secure host',
+     '{what} could not be fetched: the package index has no https; PIP_TRUSTED_HOST=its.name allows that'),
     (r'HTTP error (\d+)|(\d{3}) Client Error|(\d{3}) Server Error',
      '{what} could not be fetched: the package index refuses; if PIP_INDEX_URL names a mirror, try another'),
     (NETWORK,
@@ -156,7 +158,8 @@ def explain(lines, what: str) -> str:
         if found:
             line = text[text.rfind('\n', 0, found.start()) + 1:].split('\n')[0].strip()
             return message.format(what=package, line=line, python=PYTHON)
-    errors = [line for line in lines if re.search(r'error\b', line, re.I)] or lines or ['it printed nothing']
+    compiler = [line for line in lines if re.search(r': (?:fatal )?error: ', line)][:1]
+    errors = compiler or [line for line in lines if re.search(r'error\b', line, re.I)] or lines or ['not a word']
     return f'{what} failed: {errors[-1].strip()}'
 
 
@@ -393,7 +396,7 @@ class Environment:
     def __init__(self, venv: Path, stack: str, display: Display, keep_python: bool = False):
         self.venv, self.stack, self.display = venv, stack, display
         self.python = venv / 'bin' / 'python'
-        self.stamps = {}
+        self.stamps, self.note = {}, ''
         if (venv / STAMPS).is_file():
             try:
                 self.stamps = json.loads((venv / STAMPS).read_text())
@@ -416,7 +419,7 @@ class Environment:
         return [
             ('venv', f'environment {self.venv} (Python {self.version})', [], self.make_venv),
             ('tools', 'pip, setuptools, ninja', files('build'), self.install_tools),
-            ('torch', 'PyTorch: 2.8 GB to fetch', files('torch', 'constraints'), self.install_torch),
+            ('torch', 'PyTorch', files('torch', 'constraints'), self.install_torch),
             ('libraries', f'the OpenMMLab family {self.stack} and other libraries',
              files('base', self.stack, 'demo', 'test'), self.install_libraries),
             ('mmcv', f'{"==".join(self.mmcv)} with compiled ops', files(self.stack), self.install_mmcv),
@@ -449,7 +452,7 @@ class Environment:
         changed = [name for name in self.stamps.get('packages', []) if name not in now]
         changed += [name for name in now if name.startswith('opencv_python-')]
         if changed and self.stamps.get('proof') == keys['proof']:
-            self.display.say(f'{self.venv} was changed after its set-up ({", ".join(sorted(changed))}): put right')
+            self.note = f'{self.venv} was changed after its set-up ({", ".join(sorted(changed))}): put right'
             self.stamps = {key: self.stamps[key] for key in ('python', 'venv')}
         left = [name for name in keys if self.stamps.get(name) != keys[name]]
         return left and list(dict.fromkeys([*left, 'proof']))
@@ -467,6 +470,8 @@ class Environment:
         if not left:
             return
         self.check_machine(left)
+        if self.note:
+            self.display.say(self.note)
         begun = time.monotonic()
         steps, keys = self.steps(), self.keys()
         for number, (name, title, _, run) in enumerate(steps, 1):
@@ -474,6 +479,8 @@ class Environment:
             self.display.say(f'[{number}/{len(steps)}] {title}{done}')
             if not done:
                 self.display.start()
+                if self.stamps.pop(name, None):
+                    self.save()  # half a step must not pass for the one before
                 run()
                 self.save(**{name: keys[name]})
                 self.display.say(f'      done in {self.display.elapsed()}')
@@ -524,6 +531,8 @@ class Environment:
 
     def install_torch(self):
         """Installs PyTorch with the CUDA libraries it asks for, and proves that torchvision fits."""
+        if not any(name.startswith('torch-') for name in self.packages()):
+            self.display.say('      2.8 GB to fetch, unless pip has them already')
         small = ['--no-cache-dir'] if free_gb(self.venv) < 12 else []  # the cache holds all wheels once more
         self.install(*small, '-r', REQUIREMENTS / 'torch.txt', '-c', REQUIREMENTS / 'constraints.txt',
                      what='installing PyTorch')
