@@ -1,4 +1,4 @@
-# For mmdet, default_scope = 'mmdet'. Boxes and masks of two to five digits on each of 1,000 images of 128x128; 300 for
+# For mmdet, default_scope = 'mmdet'. Boxes and masks of two to four digits on each of 1,000 images of 128x128; 300 for
 # validation. 1,000 iterations of 16 are 16 epochs. A mirrored digit is no digit: no flip.
 _base_ = './digit_scenes.py'
 
