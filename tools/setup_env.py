@@ -131,9 +131,12 @@ REASONS = (
     (r'ResolutionImpossible|conflicting dependencies|requires torch==',
      'the pinned versions do not go together; torch and torchvision come in pairs: see requirements/torch.txt, and '
      'PIP_CONSTRAINT if you set one'),
+    (r'from versions: none',
+     '{what} was not found: there is no connection to the package index, or it lacks this package (PIP_INDEX_URL, '
+     'HTTPS_PROXY)'),
     (r'No matching distribution found|Could not find a version',
-     '{what} is not in the package index; if PIP_INDEX_URL names a mirror, it lacks it, and so it may if the version '
-     'in requirements/ was changed'),
+     '{what} is not in the package index: a mirror (PIP_INDEX_URL) may lack it, and so may all if requirements/ was '
+     'changed'),
     (r'Permission denied|Errno 13', 'no permission to write: {line}'),
 )
 
