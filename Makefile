@@ -15,7 +15,7 @@ help:
 
 setup:
 	@command -v $(PYTHON) >/dev/null || \
-		{ echo 'set-up: no $(PYTHON) on the PATH; install Python 3.10-3.12 or name it: PYTHON=python3.12 make setup'; exit 1; }
+		{ echo 'set-up: no $(PYTHON) on the PATH: install Python 3.10-3.12, or name yours: PYTHON=python3.12 make'; exit 1; }
 	@$(PYTHON) tools/setup_env.py --stack $(STACK) --venv $(VENV) $(if $(filter file,$(origin PYTHON)),--keep-python)
 
 test: setup
