@@ -74,6 +74,7 @@ def test_a_stored_config_is_not_run_on_resume(run_tool, tmp_path):
     (['--cfg-options', 'optim_wraper.optimizer.lr=1'], ['optim_wraper', 'optim_wrapper.optimizer.lr']),
     (['--auto-scale-lr'], ['tiny_config.py', 'base_batch_size']),
     (['--amp', '--cfg-options', 'optim_wrapper.type=ApexOptimWrapper'], ['ApexOptimWrapper', '--amp']),
+    (['--cfg-options', 'param_scheduler.0.begin=8'], ['param_scheduler.0', 'begins at iteration 8', 'max_iters is 8']),
     (['--cfg-options', 'model.backbone.type=PlainViT'], ["'PlainViT'", 'mae_plugin.PlainViT']),
     (['--cfg-options', 'train_dataloader.dataset.broken=3', 'train_dataloader.num_workers=1'], ['sample 3 is broken']),
 ])
@@ -111,7 +112,7 @@ def test_other_checkpoints_are_refused(run_tool, tmp_path):
 
 @pytest.mark.parametrize('arguments, text', [
     (['--out', 'a.txt'], 'a.txt: give a .pkl'), (['--dump', 'a.json'], 'a.json: the name of a file of predictions'),
-    (['--out-item', 'pred'], '--out FILE.pkl'), (['--show-dir', 'a'], 'default_hooks.visualization'),
+    (['--out-item', 'pred'], '--out FILE.pkl'), (['--show-dir', 'a'], 'default_scope of'),
     (['--tta'], 'tta_model and tta_pipeline'),
 ])
 def test_flags_that_cannot_be_followed(run_tool, tmp_path, arguments, text):

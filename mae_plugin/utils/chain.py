@@ -167,7 +167,7 @@ class Chain:
         rows = [('stage', 'time', 'images seen', 'checkpoint', 'result')]
         for stage in self.stages.values():
             record = self.record.get(stage.name, {})
-            metrics = ', '.join(f'{key} {value:.4g}' for key, value in record.get('metrics', {}).items())
+            metrics = ', '.join(f'{key} {value:.4g}' for key, value in list(record.get('metrics', {}).items())[:3])
             rows.append((stage.name, _clock(record.get('seconds', 0)), _count(record.get('images_seen')),
                          record.get('checkpoint_sha256', '')[:12], metrics))
         return _table(rows)

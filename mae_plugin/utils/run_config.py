@@ -194,6 +194,7 @@ def build_runner(cfg, strict: bool):
     from mae_plugin.engine.distributed import end_launch, prepare_cpu_launch
     safe_load.install()
     _check_optimizer(cfg)
+    _check_schedule(cfg)
     prepare_data(cfg)
     prepare_cpu_launch(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -210,3 +211,15 @@ def _check_optimizer(cfg) -> None:
     with OPTIMIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         if isinstance(kind, str) and registry.get(kind) is None:
             raise KeyError(f'{kind} is not in the optimizer registry')
+
+
+def _check_schedule(cfg) -> None:
+    """Name the setting when a run was made shorter than its warm-up; MMEngine names the numbers only."""
+    length = (cfg.get('train_cfg') or {}).get('max_iters')
+    schedulers = cfg.get('param_scheduler') or []
+    for i, scheduler in enumerate(schedulers if isinstance(schedulers, list) else [schedulers]):
+        begin = scheduler.get('begin', 0)
+        if length is not None and not scheduler.get('by_epoch', True) and begin >= length:
+            raise ValueError(
+                f'param_scheduler.{i} ({scheduler.type}) begins at iteration {begin}, but train_cfg.max_iters is '
+                f'{length}: shorten param_scheduler.{i}.begin and the end of the one before it, too')

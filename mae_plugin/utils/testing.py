@@ -3,8 +3,12 @@
 import argparse
 from pathlib import Path
 
-# For each library: the switch of its visualization hook, and the hook's name for the folder of the pictures.
-_DRAWING = {'mmdet': ('draw', 'test_out_dir'), 'mmseg': ('draw', None), 'mmpretrain': ('enable', 'out_dir')}
+# For each library: its visualization hook, its visualizer, the hook's switch and its name for the folder of pictures.
+_DRAWING = {
+    'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer', 'draw', 'test_out_dir'),
+    'mmseg': ('SegVisualizationHook', 'SegLocalVisualizer', 'draw', None),
+    'mmpretrain': ('VisualizationHook', 'UniversalVisualizer', 'enable', 'out_dir'),
+}
 
 
 def output_files(cfg, args: argparse.Namespace) -> tuple[str | None, str | None]:
@@ -38,18 +42,22 @@ def output_files(cfg, args: argparse.Namespace) -> tuple[str | None, str | None]
 
 
 def set_drawing(cfg, args: argparse.Namespace) -> None:
-    """Switch the library's visualization hook on, in place.
+    """Let the library's visualization hook draw the predictions, in place.
 
     Raises:
-        ValueError: The config has no such hook.
+        ValueError: The config is of no library that draws.
     """
-    hook = cfg.get('default_hooks', {}).get('visualization')
     scope = cfg.get('default_scope')
-    if hook is None or scope not in _DRAWING:
-        raise ValueError(f'--show and --show-dir need default_hooks.visualization of {", ".join(_DRAWING)}; '
-                         f'{args.config} has none')
-    switch, folder = _DRAWING[scope]
+    if scope not in _DRAWING:
+        raise ValueError(f'--show and --show-dir draw what {", ".join(_DRAWING)} predict, and default_scope of '
+                         f'{args.config} is none of them')
+    hook_type, visualizer_type, switch, folder = _DRAWING[scope]
+    if 'visualization' not in cfg.default_hooks:
+        cfg.default_hooks.visualization = dict(type=hook_type)
+    hook = cfg.default_hooks.visualization
     hook.update({switch: True, 'interval': args.interval})
+    if cfg.visualizer.type == 'Visualizer':  # MMEngine's cannot draw samples
+        cfg.visualizer.type = visualizer_type
     if args.show:
         hook.update(show=True, wait_time=args.wait_time)
     if args.show_dir and folder:
