@@ -47,5 +47,5 @@ def test_pretraining_decays_the_tokens_and_has_two_groups(tiny_mae):
 def test_unknown_keys_and_strange_models_are_named():
     with pytest.raises(ValueError, match=r"unknown keys \['layer_decay'\].*knows \['layer_decay_rate'\]"):
         groups_of(Task(), 'LayerDecayOptimWrapperConstructor', layer_decay=.5)
-    with pytest.raises(ValueError, match='NoneType has none'):
+    with pytest.raises(ValueError, match='NoneType has not'):
         groups_of(torch.nn.Linear(2, 2), 'LayerDecayOptimWrapperConstructor')

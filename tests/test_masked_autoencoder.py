@@ -48,6 +48,13 @@ def test_sizes_that_disagree_are_an_error(part, name, value):
         MODELS.build(cfg)
 
 
+def test_a_head_without_a_target_is_refused():
+    cfg = tiny_mae_cfg()
+    del cfg['head']['target']
+    with pytest.raises(ValueError, match='needs a target'):
+        MODELS.build(cfg)
+
+
 def test_predict_reports_loss_and_pixel_error(tiny_mae):
     data = tiny_mae.data_preprocessor(batch())
     samples = tiny_mae(**data, mode='predict')

@@ -64,6 +64,11 @@ def test_with_keys_the_mask_depends_on_nothing_else():
         assert not torch.equal(whole[:1], masking(torch.zeros(1, 3, 8, 8), (4, 4), [other]).ids_shuffle)
 
 
+def test_a_key_for_some_samples_only_is_refused():
+    with pytest.raises(ValueError, match='1 of 2 samples have a sample_key'):
+        RandomMasking(.75)(torch.zeros(2, 3, 8, 8), (4, 4), [sample(0, 0, 0), BaseDataElement()])
+
+
 def test_hash_is_splitmix64():
     """An independent computation with NumPy's unsigned integers."""
     def mix(z):

@@ -79,6 +79,13 @@ def test_featmap_is_in_image_order_and_without_norm():
     assert torch.equal(first[0, :, 2, 3], x[0, 1 + 2 * 5 + 3])
 
 
+def test_blocks_that_never_run_wait_for_no_gradient():
+    model = tiny(out_type='featmap', out_indices=(0, 1))
+    sum(feature.sum() for feature in model(torch.randn(1, 3, 64, 64))).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters() if parameter.requires_grad)
+    assert not any(parameter.requires_grad for parameter in model.blocks[2].parameters())
+
+
 def test_windows_as_large_as_the_image_change_nothing():
     imgs = torch.randn(2, 3, 64, 64)
     options = dict(out_type='featmap', with_cls_token=False)

@@ -6,8 +6,8 @@ _base_ = [
     '../_base_/default_runtime.py', '../_base_/datasets/neu_cls.py', '../_base_/models/vit-base_cls.py',
     '../_base_/schedules/finetune.py'
 ]
-data_preprocessor = dict(num_classes=6)
 model = dict(
+    data_preprocessor=dict(num_classes=6),
     backbone=dict(
         embed_dim=384,
         num_heads=6,
@@ -16,6 +16,6 @@ model = dict(
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.75), optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False, begin=100),
+    dict(type='CosineAnnealingLR', eta_min_ratio=5e-4, by_epoch=False, begin=100),
 ]
 train_cfg = dict(max_iters=2000, val_interval=500)  # 128,000 images: 89 epochs of 1,440

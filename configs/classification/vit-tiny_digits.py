@@ -6,8 +6,8 @@ _base_ = [
     '../_base_/default_runtime.py', '../_base_/datasets/digits_cls.py', '../_base_/models/vit-base_cls.py',
     '../_base_/schedules/finetune.py'
 ]
-data_preprocessor = dict(num_classes=10)
 model = dict(
+    data_preprocessor=dict(num_classes=10),
     backbone=dict(
         img_size=128,
         embed_dim=192,
@@ -19,7 +19,7 @@ model = dict(
 optim_wrapper = dict(dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.75), optimizer=dict(lr=4e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=30),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False, begin=30),
+    dict(type='CosineAnnealingLR', eta_min_ratio=5e-4, by_epoch=False, begin=30),
 ]
 train_cfg = dict(max_iters=300, val_interval=100)  # 19,200 images: 19 epochs of 1,000
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100))

@@ -12,7 +12,6 @@ model = dict(
     backbone=dict(
         embed_dim=384,
         num_heads=6,
-        window_size=14,
         rel_pos=dict(size=28),
         init_cfg=dict(checkpoint='work_dirs/mae_vit-small-p16_neu/iter_20000.pth')),
     neck=dict(in_channels=384),
@@ -22,6 +21,6 @@ optim_wrapper = dict(dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.8), 
 auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False, begin=250),
+    dict(type='CosineAnnealingLR', eta_min_ratio=1e-3, by_epoch=False, begin=250),
 ]
 train_cfg = dict(max_iters=9000, val_interval=900)  # 144,000 images: 100 epochs of 1,440

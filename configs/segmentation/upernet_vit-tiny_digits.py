@@ -28,7 +28,7 @@ optim_wrapper = dict(dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.8), 
 auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=50),
-    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=False, begin=50),
+    dict(type='CosineAnnealingLR', eta_min_ratio=1e-3, by_epoch=False, begin=50),
 ]
 train_cfg = dict(max_iters=400, val_interval=200)  # 6,400 images: 6 epochs of 1,000
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))

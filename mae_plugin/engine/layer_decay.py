@@ -75,9 +75,9 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
     def multipliers(self, name: str, parameter: nn.Parameter, model: nn.Module) -> tuple[float, float]:
         """Factors on the learning rate and the weight decay of a parameter."""
         backbone = getattr(model, 'backbone', None)
-        if not hasattr(backbone, 'get_layer_depth'):
-            raise ValueError(f'layer decay needs a model with a backbone that has get_layer_depth, '
-                             f'as mae_plugin.PlainViT; {type(backbone).__name__} has none')
+        if not (hasattr(backbone, 'get_layer_depth') and hasattr(backbone, 'no_weight_decay')):
+            raise ValueError(f'layer decay needs a model with a backbone that has get_layer_depth and no_weight_decay, '
+                             f'as mae_plugin.PlainViT; {type(backbone).__name__} has not')
         depth, num_layers = backbone.get_layer_depth(name, prefix='backbone.')
         lr_mult = self.paramwise_cfg.get('layer_decay_rate', 1.) ** (num_layers - 1 - depth)
         undecayed = parameter.ndim <= 1 or name.removeprefix('backbone.') in backbone.no_weight_decay()

@@ -22,7 +22,10 @@ class PixelReconstructionHead(nn.Module):
         self.target = MODELS.build(target) if isinstance(target, dict) else target
 
     def loss(self, pred: Tensor, imgs: Tensor, mask: PatchMask, data_samples: Sequence | None = None) -> dict:
-        """``dict(loss=scalar)`` of predictions (B, P, D) for ``mask.ids_pred``, in at least float32."""
+        """``dict(loss=scalar)`` of predictions (B, P, D) for ``mask.ids_pred``, in at least float32.
+
+        ``data_samples`` are there for heads of one's own; this one does not look at them.
+        """
         return dict(loss=self.loss_per_image(pred, imgs, mask).mean())
 
     def loss_per_image(self, pred: Tensor, imgs: Tensor, mask: PatchMask) -> Tensor:

@@ -43,6 +43,9 @@ class MaskedAutoencoder(BaseModel):
         self.backbone = MODELS.build(backbone)
         facts = {name: getattr(self.backbone, name) for name in ('img_size', 'patch_size', 'in_chans', 'embed_dim')}
         self.masking = MODELS.build(_with_facts(masking, 'masking', facts))
+        if 'target' not in head:
+            raise ValueError(f"head (type='{head.get('type')}') needs a target, "
+                             f"for example target=dict(type='mae_plugin.PixelTarget')")
         target = _with_facts(head['target'], 'head.target', facts)
         self.head = MODELS.build(_with_facts(dict(head, target=target), 'head', facts))
         self.neck = MODELS.build(_with_facts(neck, 'neck', dict(facts, out_dim=self.head.target.dim)))

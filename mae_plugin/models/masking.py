@@ -87,8 +87,11 @@ class RandomMasking(nn.Module):
         ``torch.rand(B, L)``, which draws the authors' mask for a seed.
         """
         B, L = imgs.size(0), grid[0] * grid[1]
-        if not data_samples or any('sample_key' not in sample for sample in data_samples):
+        with_key = sum('sample_key' in sample for sample in data_samples or ())
+        if not with_key:
             return torch.rand(B, L, device=imgs.device)
+        if with_key < B:
+            raise ValueError(f'{with_key} of {B} samples have a sample_key: give it to all or to none')
         return hash_noise([sample.sample_key for sample in data_samples], L, imgs.device)
 
 

@@ -23,6 +23,8 @@ class MAEPretrained:
     what may stay unused (the decoder; class token, norms and heads where the output has no use for them) is fixed, and
     said in the log. A resumed run reads the checkpoint it resumes from afterwards, so this never overwrites it.
 
+    A file does not tell its patch grid: one of as many patches in another shape (8x32 for 16x16) is not noticed.
+
     Args:
         checkpoint: Path of the file.
 

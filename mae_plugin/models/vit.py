@@ -90,7 +90,10 @@ class PlainViT(BaseModule):
                   window_size if i in windowed else 0,
                   self._build_rel_pos(rel_pos, num_heads, window_size if i in windowed else 0))
             for i in range(depth))
-        # Only the norm that the output uses exists: an unused parameter would break DDP and mislead a reader.
+        # Only the norm that the output uses exists, and blocks that never run are frozen: a parameter that waits for a
+        # gradient in vain would stop DDP.
+        if out_type == 'featmap':
+            self.blocks[max(self.out_indices) + 1:].requires_grad_(False)
         if out_type in ('raw', 'cls_token'):
             self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
         elif out_type == 'avg_featmap':

@@ -1,7 +1,7 @@
 # For mmdet, default_scope = 'mmdet'. COCO 2017 boxes and masks: {train,val}2017/ and annotations/ under data/coco, or
 # under COCO_ROOT=/path. Large-scale jitter to 1024x1024 as in ViTDet: the crop is not padded here, the data
-# preprocessor pads with zeros after normalising (pad_size_divisor, or a BatchFixedSizePad of 1024). 2 per process; 64
-# in all are ViTDet's batch: 1,844 iterations are an epoch of 118,287 images.
+# preprocessor pads with zeros after normalising (BatchFixedSizePad of 1024). 2 per process; 64
+# in all are ViTDet's batch: 1,832 iterations are an epoch of the 117,266 images that have a box.
 data_root = '{{$COCO_ROOT:data/coco}}'
 
 train_dataloader = dict(

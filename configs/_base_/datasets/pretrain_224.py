@@ -5,6 +5,7 @@ train_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     pin_memory=True,
+    collate_fn=dict(type='default_collate'),  # whole batches come from the workers, to be pinned as one
     sampler=dict(type='mae_plugin.KeyedSampler'),
     dataset=dict(
         type='mae_plugin.UnlabelledImages',
@@ -20,6 +21,7 @@ val_dataloader = dict(
     batch_size=256,
     num_workers=4,
     persistent_workers=True,
+    collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='mae_plugin.UnlabelledImages',

@@ -1,9 +1,13 @@
 # ViT-B/16 classifier on the mean of the patch tokens, as MAE's fine-tuning (He et al., 2022, appendix A.1).
 default_scope = 'mmpretrain'
-data_preprocessor = dict(
-    num_classes=1000, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 model = dict(
     type='ImageClassifier',
+    data_preprocessor=dict(
+        type='ClsDataPreprocessor',
+        num_classes=1000,
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        to_rgb=True),
     backbone=dict(
         type='mae_plugin.PlainViT',
         img_size=224,  # of pretraining
