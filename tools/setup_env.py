@@ -92,7 +92,10 @@ for device in sys.argv[1:]:
     assert mmcv.ops.nms(boxes.to(device), scores.to(device), .5)[1].tolist() == [0, 2]
 """
 PROOF_ALL = PROOF_TORCH + PROOF_OPS + """
-import cv2, importlib.metadata, mae_plugin, mmdet, mmengine, mmpretrain, mmseg, timm
+import cv2, importlib, importlib.metadata, mae_plugin, mmengine, timm
+for part in ('datasets', 'models', 'evaluation'):
+    for library in ('mmdet', 'mmseg', 'mmpretrain'):
+        importlib.import_module(f'{library}.{part}')
 names = {dist.metadata['Name'] for dist in importlib.metadata.distributions()}
 assert [name for name in names if name.startswith('opencv')] == ['opencv-python-headless'], names
 """
