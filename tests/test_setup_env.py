@@ -407,7 +407,7 @@ def test_no_network_is_one_sentence(tmp_path):
 
 
 def test_pins_are_complete(setup_env):
-    """Everything asked for by what we install without dependencies is pinned, the second OpenCV and one of mmdet's extras apart."""
+    """Whatever the pinned packages ask for is pinned, but the second OpenCV and an extra of mmdet's."""
     pinned = {}
     for file in setup_env.REQUIREMENTS.glob('*.txt'):
         for pin in map(Requirement, setup_env.pins(file.name)):
