@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,6 +165,42 @@ def test_processes_of_each_stage(tmp_path, launched):
     chain.run()
     assert launched[0][1][:4] == ['bash', str(ROOT / 'tools' / 'dist_train.sh'), CONFIG, '4']
     assert record(tmp_path)['pretrain']['images_seen'] == 8 * 8 * 4
+
+
+def test_another_number_of_processes_is_other_input(tmp_path, launched):
+    Chain(stages(), tmp_path).run()
+    Chain(stages(), tmp_path, gpus=1).run()  # one process, too
+    assert len(launched) == 3
+    with pytest.raises(ValueError, match="'pretrain' was run with other input .*processes: 1 -> 8"):
+        Chain(stages(), tmp_path, gpus=8).run()
+
+
+def test_checkpoints_without_a_record(tmp_path, launched):
+    Chain(stages(), tmp_path).run()
+    (tmp_path / 'chain.json').unlink()
+    chain = Chain(stages(), tmp_path)
+    assert 'unknown' in chain.plan()
+    with pytest.raises(ValueError, match="'pretrain' has .*iter_8.pth, of which .*chain.json says nothing: --rerun"):
+        chain.run()
+    Chain(stages(), tmp_path, rerun=True).run()
+    assert len(launched) == 6 and (tmp_path / 'pretrain.old1' / 'iter_8.pth').is_file()
+
+
+def test_the_time_of_a_deleted_run_is_not_counted(tmp_path, launched):
+    launched.fail = ('pretrain',)
+    with pytest.raises(ValueError, match='failed'):
+        Chain(stages()[:1], tmp_path).run()
+    spent = record(tmp_path)
+    spent['pretrain']['seconds'] = 1000
+    (tmp_path / 'chain.json').write_text(json.dumps(spent))
+    launched.fail = ()
+    for deleted in (False, True):
+        if deleted:
+            shutil.rmtree(tmp_path / 'pretrain')
+            (tmp_path / 'chain.json').write_text(json.dumps(spent))
+        Chain(stages()[:1], tmp_path).run()
+        assert (record(tmp_path)['pretrain']['seconds'] < 1000) == deleted
+        assert ('--resume' in launched[-1][1]) != deleted
 
 
 def test_commands(tmp_path, launched):

@@ -11,17 +11,21 @@ import numpy as np
 import pytest
 import torch
 from conftest import tiny_mae_cfg
+from mmengine.registry import DefaultScope
 from PIL import Image
+from tiny.tools import ROOT
 
 from mae_plugin.registry import MODELS
 from mae_plugin.utils.chain import Chain, read_stages
 from mae_plugin.utils.cli import run_cli
+from mae_plugin.utils.run_config import load_config
 from mae_plugin.visualization.curves import make_plots, read_scalars
 from mae_plugin.visualization.pictures import TILE, Sheet, Tile, colour_of, draw_objects, draw_segments, legend, photo
 from mae_plugin.visualization.predictions import Predictor, reconstructions
 from mae_plugin.visualization.report import make_report, render
 from mae_plugin.visualization.results import (
     Row,
+    StageRun,
     compare,
     pretraining_summary,
     read_runs,
@@ -31,6 +35,7 @@ from mae_plugin.visualization.results import (
 )
 from mae_plugin.visualization.sheets import classification_sheet, detection_sheet, reconstruction_sheet
 
+pytest_plugins = ['tiny.tools']
 METRICS = {
     'pretrain': {'mae/masked_loss': .4567, 'mae/psnr': 20.25},
     'classify': {'accuracy/top1': 90.}, 'classify_scratch': {'accuracy/top1': 70.},
@@ -38,6 +43,23 @@ METRICS = {
     'detect_scratch': {'coco/bbox_mAP': .125, 'coco/bbox_mAP_50': .25, 'coco/segm_mAP': .1},
     'segment': {'mIoU': 40., 'aAcc': 90.}, 'segment_scratch': {'mIoU': 45., 'aAcc': 91.},
 }
+CLASSIFIER = """
+_base_ = [{runtime!r}]
+default_scope = 'mmpretrain'
+data_preprocessor = dict(num_classes=2, mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mae_plugin.PlainViT', img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3,
+                  out_type='avg_featmap'),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=48))
+val_dataloader = dict(
+    batch_size=8, num_workers=0, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='CustomDataset', data_root={images!r},
+                 pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator = dict(type='Accuracy', topk=(1, ))
+test_cfg = val_cfg = dict()
+"""
 TASK = """
 default_scope = '{}'
 model = dict(type='Model', backbone=dict(init_cfg=dict(type='mae_plugin.MAEPretrained', checkpoint='x.pth')))
@@ -104,6 +126,13 @@ def test_table_pairs_the_starts_of_each_task_in_percent(chain):
     ]
 
 
+def test_the_batch_is_that_of_all_processes(chain):
+    chain.record['classify']['images_seen'] = 500 * 16 * 4
+    run = read_runs(chain)[1]
+    assert (run.name, run.budget, run.images) == ('classify', (500, 64), 32_000)
+    assert '500 × 64' in render([run], {}, [])
+
+
 def test_sentences_say_where_pretraining_did_not_help(chain):
     sentences = verdicts(compare(read_runs(chain)))
     assert sentences['classification'] == 'Pretraining helped: top-1 accuracy 90.0 with MAE, 70.0 from scratch.'
@@ -161,6 +190,37 @@ def test_sheet_has_a_tile_for_each_column_of_each_example(chain):
         assert dark.sum() == pytest.approx(6 * TILE**2, rel=.01)  # and the title
         widest = dark.sum(1).max() / TILE
         assert widest == 2 * across
+
+
+def test_a_classifier_predicts_on_the_page_what_was_measured(tmp_path, run_tool):
+    """Also where the config leaves the preprocessor to the runner; without it the numbers differ."""
+    pytest.importorskip('mmpretrain')
+    draw = np.random.default_rng(0)
+    for i in range(24):
+        (tmp_path / 'images' / str(i % 2)).mkdir(parents=True, exist_ok=True)
+        picture = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        Image.fromarray(picture).save(tmp_path / 'images' / str(i % 2) / f'{i}.png')
+    (tmp_path / 'classify.py').write_text(CLASSIFIER.format(
+        runtime=str(ROOT / 'configs/_base_/default_runtime.py'), images=str(tmp_path / 'images')))
+    cfg = load_config(tmp_path / 'classify.py')
+    (tmp_path / 'classify').mkdir()
+    checkpoint = tmp_path / 'classify' / 'iter_1.pth'
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), checkpoint)
+    code, out, err = run_tool('test', tmp_path / 'classify.py', checkpoint, '--work-dir', tmp_path / 'test',
+                              '--out', tmp_path / 'metrics.json')
+    assert code == 0, out + err
+    run = StageRun('classify', 'classify.py', 'classification', False, cfg, checkpoint.parent,
+                   dict(checkpoint='classify/iter_1.pth'))
+
+    def top1():
+        predictor = Predictor(run, 24)
+        return 100 * np.mean([int(sample.pred_label == sample.gt_label) for sample in predictor.predict()])
+    measured = json.loads((tmp_path / 'metrics.json').read_text())['accuracy/top1']
+    assert top1() == pytest.approx(measured)
+    cfg.data_preprocessor = None
+    assert top1() != pytest.approx(measured)
 
 
 def test_objects_are_drawn_where_and_as_what_they_are():
@@ -267,7 +327,7 @@ def test_report_shows_what_there_is(chain):
 
 def test_plan_multiplies_iterations_and_batch(chain):
     demo = runpy.run_path(str(Path(__file__).parents[1] / 'tools' / 'demo.py'))
-    chain.record = {}
+    chain.record, chain.work_dir = {}, chain.work_dir / 'never'
     plan = demo['plan'](chain, {'pretrain': 6., 'detect': 4.5})
     assert re.search(r'pretrain +new +800 +x 128 += 102,400 +6\.0\n', plan)
     assert re.search(r'classify +new +500 +x 16 +=   8,000 +\?', plan)

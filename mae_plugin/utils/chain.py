@@ -102,6 +102,10 @@ def read_stages(raw: Any, options: Sequence[str], source: str) -> list[Stage]:
 class Chain:
     """Runs stages, and keeps the record of what they did.
 
+    A stage's record says 'started' from its first launch on and 'finished' after its end; it is deleted when the stage
+    begins anew. Only a stage that was started with the input it has now goes on from its newest checkpoint
+    (``--resume``); a new one never does.
+
     Args:
         stages: In order.
         work_dir: Gets ``chain.json`` and a folder for each stage.
@@ -126,7 +130,7 @@ class Chain:
                     raise ValueError(f'stage {stage.name!r}: {message}') from error
 
     def inputs(self, stage: Stage) -> dict[str, Any]:
-        """What decides the result of ``stage``: the whole config (or the command) and the parent's checkpoint."""
+        """What decides the result of ``stage``: the command; or config, parent's checkpoint and number of processes."""
         if stage.command:
             return dict(command=stage.command)
         cfg = {key: value for key, value in self.configs[stage.name].to_dict().items() if key not in _HARMLESS}
@@ -134,17 +138,20 @@ class Chain:
             if key.endswith('_dataloader') and value:
                 cfg[key] = {name: item for name, item in value.items() if name not in _HARMLESS_IN_LOADERS}
         return dict(config=json.loads(json.dumps(cfg, default=str)),
-                    parent=self.record.get(stage.init_from, {}).get('checkpoint_sha256'))
+                    parent=self.record.get(stage.init_from, {}).get('checkpoint_sha256'),
+                    processes=max(self.gpus, 1))
 
     def state(self, stage: Stage) -> str:
         """What will happen to ``stage``.
 
         Returns:
-            'new', 'continues' (it was interrupted), 'finished', 'changed' (it was run with other input), or 'waits'
-            (it was run, but its parent will be run again).
+            'new', 'continues' (it was interrupted), 'finished', 'changed' (it was run with other input), 'waits' (its
+            parent will be run again, and then it), or 'unknown' (it has a checkpoint, but no record).
         """
         record = self.record.get(stage.name)
         folder = self.work_dir / stage.name
+        if record is None and stage.config and newest_checkpoint(folder):
+            return 'unknown'
         if record is None or not folder.is_dir() or (stage.creates and not Path(stage.creates).exists()):
             return 'new'
         if stage.init_from and self.state(self.stages[stage.init_from]) != 'finished':
@@ -176,14 +183,14 @@ class Chain:
         """Run what is not finished, in order.
 
         Raises:
-            ValueError: A stage was finished or begun with other input, or has failed.
+            ValueError: A stage was finished or begun with other or unknown input, or has failed.
         """
         for stage in self.stages.values():
             state = self.state(stage)
             if state == 'finished':
                 print(f'[{stage.name}] is finished', flush=True)
                 continue
-            if state == 'changed':
+            if state in ('changed', 'unknown'):
                 self._set_aside(stage)
             self._run_stage(stage)
 
@@ -215,7 +222,7 @@ class Chain:
         else:
             command = [sys.executable, str(tools / 'train.py'), config]
         command += ['--work-dir', str(self.work_dir / stage.name)]
-        if self.record.get(stage.name, {}).get('status') == 'started':
+        if self.state(stage) == 'continues':
             command.append('--resume')
         options = stage.options(self._parent_checkpoint(stage))
         return [*command, '--cfg-options', *options] if options else command
@@ -228,25 +235,28 @@ class Chain:
 
     def _set_aside(self, stage: Stage) -> None:
         folder = self.work_dir / stage.name
-        differences = _differences(_read_json(folder / 'chain_inputs.json'), self.inputs(stage))
-        what = f'stage {stage.name!r} was run with other input ({"; ".join(differences[:5])})'
+        if stage.name in self.record:
+            differences = _differences(_read_json(folder / 'chain_inputs.json'), self.inputs(stage))
+            what = f'stage {stage.name!r} was run with other input ({"; ".join(differences[:5])})'
+        else:
+            what = f'stage {stage.name!r} has {newest_checkpoint(folder)}, of which {self.file} says nothing'
         if not self.rerun:
             raise ValueError(f'{what}: --rerun runs it again and keeps {folder} under another name; '
                              'another --work-dir starts a chain of its own')
         number = next(n for n in range(1, 10_000) if not folder.with_name(f'{folder.name}.old{n}').exists())
         aside = folder.with_name(f'{folder.name}.old{number}')
         folder.rename(aside)
-        del self.record[stage.name]
+        self.record.pop(stage.name, None)
         print(f'[{stage.name}] {what}; it is kept as {aside}', flush=True)
 
     def _run_stage(self, stage: Stage) -> None:
         folder = self.work_dir / stage.name
+        if self.state(stage) == 'new':
+            self.record.pop(stage.name, None)
         folder.mkdir(parents=True, exist_ok=True)
         if stage.init_from:
             self._check_parent(stage)
         inputs = self.inputs(stage)
-        if self.record.get(stage.name, {}).get('inputs_sha256') != _hash(inputs):
-            self.record.pop(stage.name, None)
         command = self._command(stage)
         entry = dict(
             status='started', config=stage.config, command=command, init_from=stage.init_from,
@@ -325,7 +335,7 @@ def _run_logged(command: Sequence[str], log: Path, name: str, show_all: bool) ->
 
 
 def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """``key: old -> new`` for what differs, dotted keys, deepest first differences only."""
+    """A line ``dotted.key: old -> new`` for each value that two nested dicts do not share."""
     found = []
     for key in sorted({*old, *new}):
         a, b = old.get(key), new.get(key)

@@ -44,7 +44,8 @@ class Predictor:
         prepare_data(run.cfg)
         with DefaultScope.overwrite_default_scope(self.scope), _silence():
             dataset = DATASETS.build(run.cfg.val_dataloader.dataset)
-            self.model = MODELS.build(run.cfg.model).eval()
+            # Where the model has no preprocessor of its own, the runner gives it the config's.
+            self.model = MODELS.build({'data_preprocessor': run.cfg.get('data_preprocessor'), **run.cfg.model}).eval()
         self.model.load_state_dict(load_file(run.checkpoint)['state_dict'])
         self.classes = dataset.metainfo.get('classes', ())
         self.samples = [dataset[i * len(dataset) // count] for i in range(min(count, len(dataset)))]

@@ -52,14 +52,15 @@ class StageRun:
 
     @property
     def budget(self) -> tuple[int, int]:
-        """Iterations, and images in each."""
-        return self.cfg.train_cfg.max_iters, self.cfg.train_dataloader.batch_size
+        """Iterations, and images in each, over all processes."""
+        iterations, images = self.cfg.train_cfg.max_iters, self.record.get('images_seen')
+        return iterations, images // iterations if images else self.cfg.train_dataloader.batch_size
 
     @property
     def images(self) -> int:
         """Images seen in training."""
         iterations, batch = self.budget
-        return self.record.get('images_seen') or iterations * batch
+        return iterations * batch
 
     def metric(self, key: str) -> float | None:
         """A number of its last validation."""
