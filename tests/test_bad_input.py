@@ -148,3 +148,16 @@ def test_checkpoints_of_another_size(run, folder, pretrained, tool, change, text
         result = run('test', 'pretrain.py', pretrained, '--work-dir', folder / 'never', '--cfg-options', change,
                      f'test_dataloader.dataset.pipeline.0.size={crop}')
         refused(result, 'iter_2.pth', 'another model')
+
+
+def test_the_pretraining_file_is_needed_once(run, folder, pretrained):
+    """A run that started from it is resumed without it."""
+    once = folder / 'once.pth'
+    once.write_bytes(pretrained.read_bytes())
+    options = ['--no-validate', '--cfg-options', f'model.backbone.init_cfg.checkpoint={once}']
+    code, out, err = run('train', 'task.py', '--work-dir', 'once', *options)
+    assert code == 0 and 'PlainViT: loaded' in out + err, err
+    once.unlink()
+    refused(run('train', 'task.py', '--work-dir', 'again', *options), 'once.pth', 'does not exist')
+    code, _, err = run('train', 'task.py', '--work-dir', 'once', '--resume', *options, 'train_cfg.max_iters=3')
+    assert code == 0 and (folder / 'once' / 'iter_3.pth').is_file(), err

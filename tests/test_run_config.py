@@ -1,19 +1,24 @@
 import argparse
+from contextlib import nullcontext
 
+import mmengine.device
 import pytest
+import torch
 from tiny.tools import ROOT
 
+from mae_plugin.datasets.making import ensure_folder
 from mae_plugin.utils import run_config
 
+DETECTION = str(ROOT / 'configs/detection/vitdet_mask-rcnn_vit-tiny_digits.py')
 IMAGES = str(ROOT / 'configs/pretrain/mae_vit-small-p16_images.py')
 
 
-def prepared(config, *options):
+def prepared(config, *options, launcher='none'):
     parser = argparse.ArgumentParser()
     parser.add_argument('config')
     run_config.add_arguments(parser)
     cfg = run_config.load_config(config, options)
-    run_config.prepare(cfg, parser.parse_args([config]))
+    run_config.prepare(cfg, parser.parse_args([config, '--launcher', launcher]))
     return cfg
 
 
@@ -21,6 +26,29 @@ def test_held_out_images_come_from_where_the_training_images_do():
     cfg = prepared(IMAGES, 'train_dataloader.dataset.data_root=/my/images')
     for name in ('val_dataloader', 'test_dataloader'):
         assert cfg[name].dataset.data_root == '/my/images' and cfg[name].dataset.split == 'val'
+
+
+def test_held_out_images_are_read_as_the_training_images_are():
+    cfg = prepared(IMAGES, 'train_dataloader.dataset.data_root=/my/images', '+train_dataloader.dataset.channels=1',
+                   '+train_dataloader.dataset.extensions=[".tif"]')
+    assert cfg.val_dataloader.dataset.channels == 1 and cfg.val_dataloader.dataset.extensions == ['.tif']
+
+
+@pytest.mark.parametrize('options', [[], ['val_dataloader.dataset.data_root=data/images']])
+def test_training_and_validation_hold_out_the_same_images(options):
+    with pytest.raises(ValueError, match=r'training data set has holdout=0, .* validation 0.01, .*\(data/images\)'):
+        prepared(IMAGES, 'train_dataloader.dataset.holdout=0', *options)
+
+
+@pytest.mark.parametrize('launcher', ['none', 'slurm'])
+def test_under_a_scheduler_one_process_makes_the_data(tmp_path, monkeypatch, launcher):
+    monkeypatch.setenv('LOCAL_RANK', '')  # so that what is set is removed at the end
+    monkeypatch.delenv('LOCAL_RANK')
+    monkeypatch.setenv('SLURM_LOCALID', '1')
+    prepared(IMAGES, launcher=launcher)
+    waits = pytest.raises(TimeoutError, match='by the first process of this machine')
+    with waits if launcher == 'slurm' else nullcontext():  # without a launcher it is a run of its own within a job
+        ensure_folder(tmp_path / 'data', {}, lambda folder: None, patience=0)
 
 
 def test_validation_images_that_are_named_stay():
@@ -34,3 +62,25 @@ def test_amp_keeps_a_half_precision_that_the_config_chose(options, dtype):
     cfg = run_config.load_config(IMAGES, options)
     run_config.set_amp(cfg)
     assert cfg.optim_wrapper.dtype == dtype and cfg.optim_wrapper.type == 'mae_plugin.AutocastOptimWrapper'
+
+
+@pytest.mark.parametrize('config, dtype', [(IMAGES, 'bfloat16'), (DETECTION, 'float16')])
+def test_amp_is_a_type_that_the_model_runs_in(monkeypatch, config, dtype):
+    """mmcv's RoIAlign has no bfloat16, and on the CPU no half precision."""
+    monkeypatch.setattr(mmengine.device, 'get_device', lambda: 'cuda')
+    default = torch.get_autocast_dtype('cuda')
+    cfg = run_config.load_config(config)
+    run_config.set_amp(cfg)
+    try:
+        run_config.set_test_amp(cfg)
+        tested = torch.get_autocast_dtype('cuda')
+    finally:
+        torch.set_autocast_dtype('cuda', default)
+    assert cfg.optim_wrapper.dtype == dtype and tested == getattr(torch, dtype) and cfg.test_cfg.fp16
+
+
+@pytest.mark.parametrize('switch', [run_config.set_amp, run_config.set_test_amp])
+def test_amp_is_refused_for_detection_on_the_cpu(monkeypatch, switch):
+    monkeypatch.setattr(mmengine.device, 'get_device', lambda: 'cpu')
+    with pytest.raises(ValueError, match='^--amp: .*RoIAlign has no half precision on the CPU$'):
+        switch(run_config.load_config(DETECTION))

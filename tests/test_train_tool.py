@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from tiny.tools import CONFIG, ROOT, environment
 
 from mae_plugin.engine.safe_load import load_file
+from mae_plugin.utils.chain import final_metrics
 from mae_plugin.utils.run_config import load_config, newest_checkpoint
 
 pytest_plugins = ['tiny.tools']
@@ -56,6 +58,34 @@ def test_resume_without_a_checkpoint_says_so(run_tool, tmp_path):
     code, out, _ = run_tool('train', CONFIG, '--work-dir', tmp_path, '--resume', '--no-validate', '--cfg-options',
                             'train_cfg.max_iters=1')
     assert code == 0 and f'--resume: {tmp_path} holds no checkpoint' in out
+
+
+def test_a_kill_during_the_last_validation(run_tool, tmp_path):
+    """The last checkpoint is there, the numbers are not: the resumed run finds them."""
+    assert run_tool('train', CONFIG, '--work-dir', tmp_path)[0] == 0
+    metrics = final_metrics(tmp_path)
+    log = next(tmp_path.glob('*/vis_data/scalars.json'))
+    lines = log.read_text().splitlines()
+    log.write_text('\n'.join(lines[:-1]) + '\n')
+    assert 'mse' in lines[-1] and final_metrics(tmp_path) != metrics  # those of the validation before
+    time.sleep(1)  # MMEngine's names of runs count seconds
+    assert run_tool('train', CONFIG, '--work-dir', tmp_path, '--resume')[0] == 0
+    assert final_metrics(tmp_path) == pytest.approx(metrics)
+    validations = [json.loads(line) for file in tmp_path.glob('*/vis_data/scalars.json')
+                   for line in file.read_text().splitlines() if 'mse' in line]
+    assert sorted(line['step'] for line in validations) == [4, 8]
+
+
+def test_the_learning_rate_counts_accumulated_batches(run_tool, tmp_path):
+    """32 / 64 of the base rate: a batch of 8, accumulated 4 times. The file of the config keeps what was asked for."""
+    code, out, err = run_tool(
+        'train', CONFIG, '--work-dir', tmp_path, '--no-validate', '--cfg-options', 'train_cfg.max_iters=1',
+        '+optim_wrapper.accumulative_counts=4', '+auto_scale_lr={"enable":True,"base_batch_size":64}',
+        'param_scheduler=[]')
+    assert code == 0 and 'accumulates 4 batches' in out + err, err
+    line = json.loads(next(tmp_path.glob('*/vis_data/scalars.json')).read_text().splitlines()[0])
+    assert line['lr'] == pytest.approx(0.01 * 32 / 64)
+    assert load_config(tmp_path / 'tiny_config.py').auto_scale_lr.base_batch_size == 64
 
 
 def test_a_stored_config_is_not_run_on_resume(run_tool, tmp_path):

@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     cfg.resume, cfg.load_from = False, args.checkpoint
     predictions_file, metrics_file = testing.output_files(cfg, args)
     if args.amp:
-        cfg.test_cfg.fp16 = True
+        run_config.set_test_amp(cfg)
     if args.show or args.show_dir:
         testing.set_drawing(cfg, args)
     if args.tta:

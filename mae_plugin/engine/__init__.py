@@ -1,6 +1,6 @@
 """Training engine: loops, hooks, optimizer wrappers, metrics, and safe file reading."""
 
-from .hooks import CheckpointFitsHook, MeanLossHook
+from .hooks import CheckpointFitsHook, LastValidationHook, MeanLossHook
 from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
 from .loops import KeyedIterTrainLoop
 from .metrics import MaskedReconstruction
@@ -8,5 +8,5 @@ from .optim_wrapper import AutocastOptimWrapper
 
 __all__ = [
     'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'KeyedIterTrainLoop',
-    'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanLossHook'
+    'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanLossHook'
 ]

@@ -1,4 +1,4 @@
-"""Hooks: losses averaged over the ranks, and a checkpoint that must fit the model."""
+"""Hooks: losses averaged over the ranks, a checkpoint that must fit the model, a last validation that was missed."""
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -71,3 +71,19 @@ class CheckpointFitsHook(Hook):
                             f'the file and {tuple(expected[name].shape)} in the model)')
         if problems:
             raise ValueError(f'{path} is a checkpoint of another model: {"; ".join(problems)}')
+
+
+@HOOKS.register_module()
+class LastValidationHook(Hook):
+    """Validate a run that is resumed from its last checkpoint.
+
+    The checkpoint of the last iteration is saved before the validation, which a kill may have prevented; resumed,
+    MMEngine has nothing left to train, and ends without it.
+    """
+
+    priority = 'LOWEST'  # after the hooks that are ready for a validation only then
+
+    def before_train(self, runner) -> None:
+        """Validate if no iteration is left."""
+        if runner.val_loop is not None and runner.iter >= runner.max_iters:
+            runner.val_loop.run()

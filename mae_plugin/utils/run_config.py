@@ -16,7 +16,9 @@ _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that training and testing share, named as in OpenMMLab's tools."""
     parser.add_argument('--work-dir', help='where logs and checkpoints go; default: work_dirs/<name of the config>')
-    parser.add_argument('--amp', action='store_true', help='bfloat16 mixed precision, on a GPU or the CPU')
+    parser.add_argument(
+        '--amp', action='store_true',
+        help='mixed precision: bfloat16, on a GPU or the CPU; for detection float16, on a GPU only')
     parser.add_argument('--no-pin-memory', action='store_true', help='switch pin_memory off in all data loaders')
     parser.add_argument(
         '--no-persistent-workers', action='store_true', help='switch persistent_workers off in all data loaders')
@@ -79,7 +81,8 @@ def load_config(path: str | os.PathLike, options: Sequence[str] = ()):
 
 def prepare(cfg, args: argparse.Namespace) -> None:
     """Apply the shared arguments to ``cfg``, in place, and the environment that goes with them."""
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if args.launcher in ('none', 'pytorch'):  # the others' processes have a variable of their own
+        os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     if 'DYNAMO_CACHE_SIZE_LIMIT' in os.environ:  # as in mmdet's tools: detection has many shapes to compile
         import torch._dynamo
         torch._dynamo.config.cache_size_limit = int(os.environ['DYNAMO_CACHE_SIZE_LIMIT'])
@@ -106,22 +109,55 @@ def _prepare_loader(loader: dict, scope: str | None, args: argparse.Namespace) -
 
 def _share_images(train_loader: dict | None, loader: dict) -> None:
     """Let a data set whose ``data_root`` is None take its images from where the training images come from."""
-    dataset = loader['dataset']
-    if train_loader is not None and 'data_root' in dataset and dataset['data_root'] is None:
-        train_set = train_loader['dataset']
-        dataset.update({key: train_set[key] for key in ('data_root', 'data_prefix') if key in train_set})
+    if train_loader is None:
+        return
+    train_set, dataset = train_loader['dataset'], loader['dataset']
+    if 'data_root' in dataset and dataset['data_root'] is None:
+        shared = ('data_root', 'data_prefix', 'channels', 'extensions')
+        dataset.update({key: train_set[key] for key in shared if key in train_set})
+    shares = [part.get('holdout', 0) for part in (train_set, dataset)]
+    if dataset.get('split') == 'val' and dataset.get('data_root') == train_set.get('data_root') and len({*shares}) > 1:
+        raise ValueError(
+            f'the training data set has holdout={shares[0]}, the one for validation {shares[1]}, of the same images '
+            f'({dataset["data_root"]}): make them equal, or training sees images that are held out')
+
+
+def half_precision(cfg) -> str:
+    """The type of ``--amp``: bfloat16, but for detection float16, for mmcv's RoIAlign has no bfloat16.
+
+    Raises:
+        ValueError: It is detection on the CPU.
+    """
+    if cfg.get('default_scope') != 'mmdet':
+        return 'bfloat16'
+    from mmengine.device import get_device
+    if get_device() == 'cpu':
+        raise ValueError("--amp: detection needs a GPU for it, mmcv's RoIAlign has no half precision on the CPU")
+    return 'float16'
+
+
+def set_test_amp(cfg) -> None:
+    """Switch mixed precision on for testing, in the type of :func:`half_precision`.
+
+    Raises:
+        ValueError: As there.
+    """
+    import torch
+    cfg.test_cfg.fp16 = True  # only MMEngine's name for it; the type is PyTorch's default, on the CPU bfloat16
+    torch.set_autocast_dtype('cuda', getattr(torch, half_precision(cfg)))
 
 
 def set_amp(cfg) -> None:
-    """Switch mixed precision on: bfloat16 autocast, unless the config says another type.
+    """Switch mixed precision on for training, in the type of :func:`half_precision` unless the config chose one.
 
     Raises:
-        ValueError: The config has a wrapper of another kind.
+        ValueError: The config has a wrapper of another kind, or as :func:`half_precision`.
     """
+    half = half_precision(cfg)
     wrapper = cfg.optim_wrapper
     kind = wrapper.get('type', 'OptimWrapper')
     if kind == 'OptimWrapper' or wrapper.get('dtype') == 'float32':
-        wrapper.update(type='mae_plugin.AutocastOptimWrapper', dtype='bfloat16')
+        wrapper.update(type='mae_plugin.AutocastOptimWrapper', dtype=half)
     elif kind not in ('AmpOptimWrapper', 'mae_plugin.AutocastOptimWrapper'):
         raise ValueError(f"--amp replaces optim_wrapper.type 'OptimWrapper', but the config has {kind!r}")
 
@@ -173,6 +209,10 @@ def set_resume(cfg, resume: str | None) -> None:
     else:
         print(f'--resume: {cfg.work_dir} holds no checkpoint, so this run starts from the beginning')
         cfg.resume = False
+    backbone = cfg.model.get('backbone') or {}
+    start = backbone.get('init_cfg')
+    if cfg.get('resume') and isinstance(start, dict) and start['type'] == 'mae_plugin.MAEPretrained':
+        backbone['init_cfg'] = None  # all weights are in the checkpoint, and the pretraining file may be gone
 
 
 @contextmanager
@@ -190,7 +230,7 @@ def build_runner(cfg, strict: bool):
     from mmengine.runner import Runner
 
     from mae_plugin.datasets.prepare import prepare_data
-    from mae_plugin.engine import CheckpointFitsHook, safe_load
+    from mae_plugin.engine import CheckpointFitsHook, LastValidationHook, safe_load
     from mae_plugin.engine.distributed import end_launch, prepare_cpu_launch
     safe_load.install()
     _check_optimizer(cfg)
@@ -200,6 +240,9 @@ def build_runner(cfg, strict: bool):
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if strict:
         runner.register_hook(CheckpointFitsHook(resume=bool(cfg.get('resume'))), priority='LOWEST')
+    if cfg.get('resume'):
+        runner.register_hook(LastValidationHook(), priority='LOWEST')
+    _count_accumulation(runner, cfg)
     yield runner
     end_launch()  # not after an error: other ranks may be waiting in it
 
@@ -211,6 +254,15 @@ def _check_optimizer(cfg) -> None:
     with OPTIMIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         if isinstance(kind, str) and registry.get(kind) is None:
             raise KeyError(f'{kind} is not in the optimizer registry')
+
+
+def _count_accumulation(runner, cfg) -> None:
+    """Let ``auto_scale_lr`` count the batches that are accumulated for a step, for MMEngine does not."""
+    scale, count = runner.auto_scale_lr, (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if scale and scale.get('enable') and count > 1:
+        runner.auto_scale_lr = {**scale, 'base_batch_size': scale['base_batch_size'] / count}
+        runner.logger.info(f'auto_scale_lr: each step accumulates {count} batches, so its base_batch_size is taken as '
+                           f'{scale["base_batch_size"]} / {count}')
 
 
 def _check_schedule(cfg) -> None:
