@@ -15,7 +15,7 @@ _VARIABLES = {
 
 
 def prepare_cpu_launch(cfg) -> None:
-    """Let a Runner with a launcher run on the CPU; does nothing where there is a GPU, or one process.
+    """Let a Runner with a launcher run on the CPU; does nothing where there is a GPU, or for 'none'.
 
     MMEngine would set a CUDA device and hand device numbers to DistributedDataParallel. It does neither if the process
     group is there already (with gloo) and the wrapper says ``device_ids=None``.

@@ -92,6 +92,8 @@ _ALLOWED = [
 
 def _restore(value: Any, done: dict[int, Any]) -> Any:
     """Replace the stand-ins inside ``value`` by real objects, each once; dicts and lists are changed in place."""
+    # An id is as good as the object: all that is walked was there before the walk began, each at a place of its own,
+    # and what is made on the way, which may take the place of a stand-in, is never walked.
     if id(value) in done:
         return done[id(value)]
     done[id(value)] = value

@@ -11,7 +11,7 @@ def main(argv: Sequence[str]) -> None:
     """Run torchrun with its own arguments.
 
     Raises:
-        RuntimeError: A process failed; names the first one and its error.
+        ValueError: A process failed; names the first one and its error.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
