@@ -268,7 +268,8 @@ class PipStatus:
             size = f' ({found[3]})' if found[3] else ''
             self.words = f'fetching {"-".join(found[2].split("/")[-1].split("-")[:2])}{size}'
         elif packages:
-            self.words = f'unpacking {packages[1].count(",") + 1} packages'
+            count = packages[1].count(',') + 1
+            self.words = f'unpacking {count} package{"s" * (count > 1)}'
         return self.words
 
 
@@ -478,6 +479,9 @@ class Environment:
         self.check_machine(left)
         if self.note:
             self.display.say(self.note)
+        if 'venv' not in left:  # what is begun and not finished must not pass for what was done before
+            self.stamps = {key: value for key, value in self.stamps.items() if key not in left}
+            self.save()
         begun = time.monotonic()
         steps, keys = self.steps(), self.keys()
         for number, (name, title, _, run) in enumerate(steps, 1):
@@ -485,8 +489,6 @@ class Environment:
             self.display.say(f'[{number}/{len(steps)}] {title}{done}')
             if not done:
                 self.display.start()
-                if self.stamps.pop(name, None):
-                    self.save()  # half a step must not pass for the one before
                 run()
                 self.save(**{name: keys[name]})
                 self.display.say(f'      done in {self.display.elapsed()}')
