@@ -259,6 +259,16 @@ def test_step_that_failed_has_no_stamp_any_more(environment, setup_env, display,
     assert setup_env.Environment(environment.venv, 'onedl', display).open_steps() == ['mmcv', 'proof']
 
 
+def test_pins_put_back_after_a_failure_do_not_pass_for_done(environment, setup_env, monkeypatch):
+    finish(environment, setup_env)
+    environment.save(torch='key of the old pins')
+    monkeypatch.setattr(environment, 'install_torch', lambda: (_ for _ in ()).throw(setup_env.SetupError('no network')))
+    monkeypatch.setattr(environment, 'check_machine', lambda left: None)
+    with pytest.raises(setup_env.SetupError):
+        environment.make()
+    assert 'torch' not in json.loads((environment.venv / setup_env.STAMPS).read_text())
+
+
 @pytest.mark.parametrize('change', ['torch gone', 'second OpenCV'])
 def test_changed_packages_open_all_but_the_venv(environment, setup_env, change):
     site = finish(environment, setup_env)
