@@ -1,7 +1,8 @@
 """Registries of the scope ``mae_plugin``: what a config names as ``mae_plugin.X``.
 
 MMEngine imports this module, and then the ``locations``, when it first meets the prefix, so configs need no
-``custom_imports``. Nothing here may fail to import: MMEngine swallows the ImportError and reports "not in the registry".
+``custom_imports``. Nothing here may fail to import: MMEngine swallows the ImportError and reports "not in the
+registry".
 """
 
 from mmengine import registry as mm

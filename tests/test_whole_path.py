@@ -16,8 +16,9 @@ TASKS = dict(
     mmpretrain=('classification/vit-tiny_digits.py', 'accuracy/top1'),
     mmdet=('detection/vitdet_mask-rcnn_vit-tiny_digits.py', 'coco/bbox_mAP'),
     mmseg=('segmentation/upernet_vit-tiny_digits.py', 'mIoU'))
-SMALL = ['prepare_data=None', 'model.backbone.depth=2', 'train_dataloader.num_workers=0', 'val_dataloader.num_workers=0',
-         'test_dataloader.num_workers=0', 'param_scheduler=[]', 'default_hooks.logger.interval=1']
+SMALL = ['prepare_data=None', 'model.backbone.depth=2', 'train_dataloader.num_workers=0',
+         'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0', 'param_scheduler=[]',
+         'default_hooks.logger.interval=1']
 
 
 @pytest.fixture(scope='module')

@@ -3,8 +3,8 @@
     bash tools/dist_train.sh configs/classification/vit-base_in1k.py 8 --cfg-options \
         model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-base-p16_in1k/iter_499200.pth
 
-100 epochs at batch 1024 (8 GPUs x 128). Published: 83.6 % top-1 (He et al., 2022, Table 3). mmpretrain's RandAugment and
-RandomErasing differ from timm's, which the authors use, in details.
+100 epochs at batch 1024 (8 GPUs x 128). Published: 83.6 % top-1 (He et al., 2022, Table 3). mmpretrain's RandAugment
+and RandomErasing differ from timm's, which the authors use, in details.
 """
 _base_ = [
     '../_base_/default_runtime.py', '../_base_/datasets/imagenet_cls.py', '../_base_/models/vit-base_cls.py',

@@ -17,7 +17,8 @@ model = dict(
     neck=dict(in_channels=384),
     roi_head=dict(bbox_head=dict(num_classes=6), mask_roi_extractor=None, mask_head=None))
 # mmcv's RoIAlign has no bfloat16, and no half precision at all on the CPU.
-optim_wrapper = dict(dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.8), optimizer=dict(lr=1e-4, weight_decay=0.1))
+optim_wrapper = dict(
+    dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.8), optimizer=dict(lr=1e-4, weight_decay=0.1))
 auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250),

@@ -4,8 +4,9 @@
         model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-base-p16_in1k/iter_499200.pth
 
 100 epochs at batch 64 (ViTDet: 64 GPUs x 1), 184,375 iterations; the learning rate follows another batch, the number
-of iterations does not. Published: 51.6 box AP, 45.9 mask AP (Li et al., 2022, Table 5). Different from detectron2's recipe: all parameters of one
-dimension go without weight decay, crops move independently in x and y, test images are not padded to a square.
+of iterations does not. Published: 51.6 box AP, 45.9 mask AP (Li et al., 2022, Table 5). Different from detectron2's
+recipe: all parameters of one dimension go without weight decay, crops move independently in x and y, test images are
+not padded to a square.
 """
 _base_ = [
     '../_base_/default_runtime.py', '../_base_/datasets/coco_instance.py',

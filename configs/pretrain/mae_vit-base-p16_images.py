@@ -3,8 +3,8 @@
     python tools/train.py configs/pretrain/mae_vit-base-p16_images.py --cfg-options \
         train_dataloader.dataset.data_root=IMAGES
 
-IMAGES is a folder of any depth, a list file, a tar or a zip. 100,000 iterations of 256 images, 20 epochs of 1.28 million
-images or 6,400 of 4,000: shorten or lengthen ``train_cfg.max_iters``, the learning rate follows.
+IMAGES is a folder of any depth, a list file, a tar or a zip. 100,000 iterations of 256 images, 20 epochs of 1.28
+million images or 6,400 of 4,000: shorten or lengthen ``train_cfg.max_iters``, the learning rate follows.
 """
 _base_ = [
     '../_base_/default_runtime.py', '../_base_/datasets/pretrain_224.py', '../_base_/models/mae_vit-base.py',

@@ -4,8 +4,8 @@
         model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-base-p16_in1k/iter_499200.pth
 
 160,000 iterations at batch 16 (8 GPUs x 2). Published: 48.1 mIoU (He et al., 2022, Table 5; the paper trains 100 epochs
-with a searched learning rate, the public reproductions 160,000 iterations). Layer scale of 1 as in the reproduction that
-reaches 48.1; it also decays positions and class token, which is not done here.
+with a searched learning rate, the public reproductions 160,000 iterations). Layer scale of 1 as in the reproduction
+that reaches 48.1; it also decays positions and class token, which is not done here.
 """
 _base_ = [
     '../_base_/default_runtime.py', '../_base_/datasets/ade20k.py', '../_base_/models/upernet_vit-base.py',

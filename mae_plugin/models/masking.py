@@ -75,7 +75,7 @@ class RandomMasking(nn.Module):
         L = grid[0] * grid[1]
         num_keep = int(L * (1 - self.mask_ratio))
         if not 0 < num_keep < L:
-            raise ValueError(f'mask_ratio={self.mask_ratio} on {L} patches (grid {grid[0]}x{grid[1]}) keeps {num_keep}: '
+            raise ValueError(f'mask_ratio={self.mask_ratio} on {L} patches ({grid[0]}x{grid[1]}) keeps {num_keep}: '
                              f'use larger images, smaller patches or another ratio')
         return PatchMask.from_scores(self.scores(imgs, grid, data_samples), num_keep, grid)
 

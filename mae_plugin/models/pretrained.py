@@ -64,7 +64,7 @@ class MAEPretrained:
                 f'{self.checkpoint} holds a model of another size than {type(module).__name__} of the config: '
                 + ', '.join(f'{name} {tuple(state[name].shape)} in the file, {tuple(wanted[name].shape)} in the model'
                             for name in wrong[:3])
-                + f' ({len(wrong)} tensors differ): make embed_dim, depth, patch_size and in_chans those of pretraining')
+                + f' ({len(wrong)} tensors differ): set embed_dim, depth, patch_size and in_chans of pretraining')
 
     def _check_names(self, missing: list[str], unused: list[str], wanted: dict[str, Tensor], module: nn.Module) -> None:
         lost = [name for name in missing if not _MAY_BE_MISSING.match(name)]

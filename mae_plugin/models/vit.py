@@ -148,8 +148,9 @@ class PlainViT(BaseModule):
     def _grid_of(self, height: int, width: int) -> tuple[int, int]:
         if height % self.patch_size[0] or width % self.patch_size[1]:
             raise ValueError(
-                f'an image of {height}x{width} cannot be cut into patches of {self.patch_size[0]}x{self.patch_size[1]}: '
-                f'choose another size, or pad in the data preprocessor (mmdet: pad_size_divisor, mmseg: size_divisor)')
+                f'an image of {height}x{width} cannot be cut into patches of '
+                f'{self.patch_size[0]}x{self.patch_size[1]}: choose another size, or pad in the data '
+                f'preprocessor (mmdet: pad_size_divisor, mmseg: size_divisor)')
         return height // self.patch_size[0], width // self.patch_size[1]
 
     def _block_indexes(self, name: str, indexes: Sequence[int]) -> tuple[int, ...]:
@@ -165,7 +166,8 @@ class PlainViT(BaseModule):
         if self.out_type == 'cls_token' and not self.with_cls_token:
             raise ValueError("out_type='cls_token' needs with_cls_token=True")
         if bool(windowed) != bool(window_size):
-            raise ValueError(f'window_size={window_size} and window_block_indexes={list(windowed)}: give both or neither')
+            raise ValueError(f'window_size={window_size} and window_block_indexes={list(windowed)}: '
+                             f'give both or neither')
         if windowed and self.with_cls_token:
             raise ValueError('windows hold patches only: use with_cls_token=False')
 

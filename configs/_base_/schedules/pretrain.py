@@ -1,6 +1,6 @@
 # The authors' optimizer and schedule (He et al., 2022, Table 8): AdamW (0.9, 0.95), weight decay 0.05 except for
-# parameters of one dimension, linear warm-up from (nearly) 0, then half a cosine to 0, updated at every iteration. bfloat16,
-# which needs no loss scaling.
+# parameters of one dimension, linear warm-up from (nearly) 0, then half a cosine to 0, updated at every iteration.
+# bfloat16, which needs no loss scaling.
 #
 # lr is the base rate, for a batch of 256: the real one is lr x batch_size x processes / 256, said at the start.
 optim_wrapper = dict(
