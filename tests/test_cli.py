@@ -1,6 +1,7 @@
 """An error of a tool is one message; its traceback is kept."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -162,3 +163,12 @@ def test_a_killed_process_is_named(monkeypatch):
     monkeypatch.setattr(run, 'run', killed)
     text = describe(caught(torchrun.main, ['train.py']))
     assert text == 'rank 1 stopped first, with exit code -9: Signal 9 (SIGKILL) received by PID 77'
+
+
+def test_threads_wait_passively_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv('OMP_WAIT_POLICY', raising=False)
+    seen = []
+    run_cli(lambda argv: seen.append(os.environ['OMP_WAIT_POLICY']), [])
+    monkeypatch.setenv('OMP_WAIT_POLICY', 'ACTIVE')
+    run_cli(lambda argv: seen.append(os.environ['OMP_WAIT_POLICY']), [])
+    assert seen == ['PASSIVE', 'ACTIVE']

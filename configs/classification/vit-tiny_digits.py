@@ -13,7 +13,7 @@ model = dict(
         embed_dim=192,
         depth=6,
         num_heads=3,
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_800.pth')),
+        init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_1000.pth')),
     head=dict(num_classes=10, in_channels=192))
 # Few CPUs are faster in bfloat16; --amp asks for it.
 optim_wrapper = dict(dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.75), optimizer=dict(lr=4e-3))

@@ -17,7 +17,7 @@ model = dict(
         window_size=4,
         window_block_indexes=(0, 1, 3, 4),  # 2 and 5 are global
         rel_pos=dict(size=8),
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_800.pth')),
+        init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_1000.pth')),
     neck=dict(in_channels=192, out_channels=64),
     rpn_head=dict(
         in_channels=64, feat_channels=64, num_convs=1, anchor_generator=dict(scales=[4], strides=[4, 8, 16, 32, 64])),

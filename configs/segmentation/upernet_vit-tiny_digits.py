@@ -18,7 +18,7 @@ model = dict(
         num_heads=3,
         out_indices=(1, 2, 4, 5),
         rel_pos=dict(size=8),
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_800.pth')),
+        init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_1000.pth')),
     neck=dict(embed_dim=192, norm_cfg=norm_cfg),
     decode_head=dict(in_channels=[192, 192, 192, 192], channels=64, num_classes=11, norm_cfg=norm_cfg),
     auxiliary_head=dict(in_channels=192, channels=64, num_classes=11, norm_cfg=norm_cfg),

@@ -33,6 +33,9 @@ def run_cli(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = 
     """
     global _work_dir
     _work_dir = None
+    # PyTorch's threads spin while they wait for each other. Where loader workers or other programs want the same cores,
+    # that made a training step on two cores five times slower. Read when torch is imported, so set before.
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     argv = sys.argv[1:] if argv is None else argv
     try:
         main(argv)
