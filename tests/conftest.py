@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 
 from mae_plugin.registry import MODELS
 
@@ -29,6 +30,12 @@ class Golden(dict):
 def golden():
     """``golden(name)`` reads a reference file."""
     return Golden
+
+
+@pytest.fixture(autouse=True)
+def no_default_scope():
+    """A Runner built in one test does not decide where the next one looks up its types."""
+    DefaultScope._instance_dict.clear()
 
 
 def tiny_mae_cfg(**changes) -> dict:
