@@ -16,7 +16,7 @@ model = dict(
         init_cfg=dict(checkpoint='work_dirs/mae_vit-tiny-p16_digits/iter_1000.pth')),
     head=dict(num_classes=10, in_channels=192))
 # Few CPUs are faster in bfloat16; --amp asks for it.
-optim_wrapper = dict(dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.75), optimizer=dict(lr=4e-3))
+optim_wrapper = dict(dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=4e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=30),
     dict(type='CosineAnnealingLR', eta_min_ratio=5e-4, by_epoch=False, begin=30),

@@ -37,12 +37,12 @@ model = dict(
 optim_wrapper = dict(
     dtype='float32',
     clip_grad=dict(max_norm=10.),
-    paramwise_cfg=dict(layer_decay_rate=0.8),
+    paramwise_cfg=dict(layer_decay_rate=0.9),
     optimizer=dict(lr=1e-3))
 auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', eta_min_ratio=1e-3, by_epoch=False, begin=50),
 ]
-train_cfg = dict(max_iters=500, val_interval=250)  # 8,000 images: 8 epochs of 1,000
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=250))
+train_cfg = dict(max_iters=300, val_interval=100)  # 4,800 images: 5 epochs of 1,000
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100))
