@@ -107,7 +107,7 @@ def test_classification(load, name, size, classes, counts):
 
 
 @pytest.mark.parametrize('name, size, classes, counts, masks', [
-    ('digits_det', 128, tuple('0123456789'), (40, 8), True), ('neu_det', 448, DET_CLASSES, (24, 6), False),
+    ('digits_det', 128, ('digit', ), (40, 8), True), ('neu_det', 448, DET_CLASSES, (24, 6), False),
     ('coco_instance', 1024, None, (3, 4), True)])
 def test_detection(load, name, size, classes, counts, masks):
     for split, dataset, images, samples in batches(load(name, 'mmdet'), counts):

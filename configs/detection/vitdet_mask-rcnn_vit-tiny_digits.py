@@ -24,10 +24,10 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=64),
         bbox_head=dict(
-            type='Shared2FCBBoxHead', in_channels=64, conv_out_channels=64, fc_out_channels=256, num_classes=10,
+            type='Shared2FCBBoxHead', in_channels=64, conv_out_channels=64, fc_out_channels=256, num_classes=1,
             norm_cfg=None),
         mask_roi_extractor=dict(out_channels=64),
-        mask_head=dict(num_convs=2, in_channels=64, conv_out_channels=64, num_classes=10)),
+        mask_head=dict(num_convs=2, in_channels=64, conv_out_channels=64, num_classes=1)),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=64)),
         rpn_proposal=dict(nms_pre=400, max_per_img=100),

@@ -5,6 +5,7 @@ The digits are scikit-learn's (1,797 of 8x8 pixels, by 43 people), the backgroun
     pretrain/{train,val}/000/000000.jpg            scenes without labels
     detection/{train,val}/000000.jpg               scenes, with
     detection/annotations/{train,val}.json         COCO boxes and masks (uncompressed RLE) of the visible pixels
+    detection/annotations/{train,val}_digit.json   the same with one class for all digits
     segmentation/images/{train,val}/000000.jpg     the same scenes, with
     segmentation/annotations/{train,val}/000000.png  0 background, 1 to 10 the digits 0 to 9
     classification/{train,val}/{0..9}/000000.jpg   one large digit
@@ -32,7 +33,7 @@ PRESETS = {
 }
 SPLITS = ('train', 'val')
 
-_VERSION = 2  # of the scenes: raise it when the same settings give other pixels
+_VERSION = 3  # of the scenes: raise it when the same settings give other pixels
 _TRAIN_SHARE = .75  # of the digits and of the width of each photograph
 _CROP = (80, 160)  # side of a background in pixels of the photograph; a quarter of the width of one is 160
 _MIN_VISIBLE = .7  # share of a digit's pixels that stay in the frame and uncovered
@@ -213,9 +214,12 @@ def _make(folder: Path, settings: dict) -> None:
                     categories=[dict(id=label + 1, name=name) for label, name in enumerate(CLASSES)])
         for i in range(settings[f'detection_{split}']):
             _save_scene(folder, split, i, *painter.scene(stream(2, i)), coco)
-        path = folder / 'detection' / 'annotations' / f'{split}.json'
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps(coco))
+        folder_of_labels = folder / 'detection' / 'annotations'
+        folder_of_labels.mkdir(exist_ok=True)
+        (folder_of_labels / f'{split}.json').write_text(json.dumps(coco))
+        any_digit = dict(coco, annotations=[dict(item, category_id=1) for item in coco['annotations']],
+                         categories=[dict(id=1, name='digit')])
+        (folder_of_labels / f'{split}_digit.json').write_text(json.dumps(any_digit))
 
 
 def _save(image: np.ndarray, path: Path) -> None:
