@@ -4,7 +4,7 @@
 """
 work_dir = 'work_dirs/demo'
 minutes = dict(
-    pretrain=8, classify=2.4, classify_scratch=2.4, segment=2.3, segment_scratch=2.3, detect=3.5, detect_scratch=3.5)
+    pretrain=10.5, classify=2.5, classify_scratch=2.5, segment=2.2, segment_scratch=2.2, detect=5.9, detect_scratch=5.9)
 _cls = 'configs/classification/vit-tiny_digits.py'
 _det = 'configs/detection/vitdet_mask-rcnn_vit-tiny_digits.py'
 _seg = 'configs/segmentation/upernet_vit-tiny_digits.py'
