@@ -121,7 +121,7 @@ def _results(rows: Sequence[Row]) -> str:
         lines.append(f'<tr><td>{escape(row.metric)}</td><td>{number(row.mae)}</td><td>{number(row.scratch)}</td>'
                      f'<td>{number(row.difference, sign=True)}</td><td class="bars">{bars}</td></tr>')
     return f"""<div class="wide results"><table>
-<caption>In percent. Images seen count repetitions. One run each: less than a point may be chance.</caption>
+<caption>In percent. Images seen count repetitions. One run each: less than three points may be chance.</caption>
 <tr><th></th><th class="mae">with MAE</th><th class="scratch">from scratch</th><th>difference</th>
 <th class="bars"></th></tr>
 {''.join(lines)}</table></div>"""
