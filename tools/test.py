@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also works without installation
 
 from mae_plugin.utils import run_config, testing  # noqa: E402
-from mae_plugin.utils.cli import run_cli  # noqa: E402
+from mae_plugin.utils.cli import leave, run_cli  # noqa: E402
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
@@ -53,4 +53,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_cli(main))
+    leave(run_cli(main))
