@@ -140,6 +140,21 @@ def test_position_counts_the_samples_of_all_ranks(runner):
     assert [epoch for _, epoch, _ in second.recorder.batches[0]] == [(18 + 1) // 7, (18 + 4) // 7]
 
 
+def test_a_resume_with_another_batch_goes_on_after_the_samples_drawn(runner):
+    """Three batches of 2, then two of 3: the stream is that of six batches of 2, none twice and none left out."""
+    whole = runner(6)
+    whole.train()
+    second = runner(5, resume_from=f'{whole.work_dir}/iter_3.pth', loader=dict(batch_size=3))
+    second.train()
+    stream = [key for batch in whole.recorder.batches for key in batch]
+    assert [key for batch in second.recorder.batches for key in batch] == stream[6:]
+    third = runner(7, resume_from=f'{second.work_dir}/iter_5.pth')  # 12 samples were drawn, not 5 x 2
+    third.train()
+    longer = runner(8, seed=whole.seed)
+    longer.train()
+    assert third.recorder.batches == longer.recorder.batches[6:]
+
+
 def test_a_ready_made_loader_gets_the_seed_of_rank_0(runner, monkeypatch):
     def broadcast(seeds):
         assert seeds == [5]

@@ -17,7 +17,9 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
     """``IterBasedTrainLoop`` over a :class:`KeyedSampler`: resumed, it goes on with the stream's next batch at once.
 
     Before the first batch is asked for, the sampler is told the runner's seed (a resume may have changed it after the
-    loader was built) and its position, iterations x batch size x ranks. Nothing is stored, replayed or skipped.
+    loader was built) and its position: how many samples the run has drawn. Nothing is replayed or skipped, also where
+    the number of ranks or the batch size is another than before; ``samples_seen`` in the checkpoint's message hub
+    carries the count.
 
     Args:
         runner: the runner.
@@ -51,8 +53,23 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
         broadcast_object_list(seed)  # rank 0's: with diff_rank_seed=True each rank has its own
         batches = self.dataloader.batch_sampler
         batches.sampler.seed = seed[0]
-        batches.sampler.set_position(self._iter * batches.batch_size * batches.sampler.world_size)
+        batch = batches.batch_size * batches.sampler.world_size
+        seen = self.runner.message_hub.runtime_info.get('samples_seen') if self._iter else None
+        position = self._iter * batch if seen is None else seen
+        if position != self._iter * batch:
+            self.runner.logger.info(
+                f'The batch of all ranks is {batch} now. The {self._iter:,} iterations before drew {position:,} '
+                'samples, and the stream goes on after them. Schedules and max_iters count iterations.')
+        batches.sampler.set_position(position)
+        self._samples_seen = position
         self.dataloader_iterator = iter(self.dataloader)
+
+    def run_iter(self, data_batch) -> None:
+        """Trains on one batch and counts its samples; the hooks that save see the new count."""
+        batches = self.dataloader.batch_sampler
+        self._samples_seen += batches.batch_size * batches.sampler.world_size
+        self.runner.message_hub.update_info('samples_seen', self._samples_seen)
+        super().run_iter(data_batch)
 
     def run(self) -> torch.nn.Module:
         """Trains from the current iteration to the last one.

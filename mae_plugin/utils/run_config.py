@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mae_plugin.utils.cli import keep_traceback_in, nearest
+from mae_plugin.utils.model_sizes import check_sizes
 from mae_plugin.utils.overrides import apply_overrides
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -233,6 +234,7 @@ def build_runner(cfg, strict: bool):
     from mae_plugin.engine import CheckpointFitsHook, LastValidationHook, safe_load
     from mae_plugin.engine.distributed import end_launch, prepare_cpu_launch
     safe_load.install()
+    check_sizes(cfg.model)
     _check_optimizer(cfg)
     _check_schedule(cfg)
     prepare_data(cfg)

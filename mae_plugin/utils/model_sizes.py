@@ -1,0 +1,54 @@
+"""Sizes that several parts of a task's model must agree on, checked before it is built."""
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def check_sizes(model: dict[str, Any]) -> None:
+    """Compare the widths that a task's model config states for the same features.
+
+    What is compared is a ``PlainViT`` and what reads its maps: mmpretrain's head, ``SimpleFeaturePyramid`` with mmdet's
+    heads, ``Feature2Pyramid`` with mmseg's heads. Other backbones and necks are left to themselves.
+    :class:`~mae_plugin.models.MaskedAutoencoder` hands the sizes on, so that nothing can disagree there.
+
+    Args:
+        model: The config of the model.
+
+    Raises:
+        ValueError: Two disagree; the message names both settings and their values.
+    """
+    backbone = model.get('backbone') or {}
+    if backbone.get('type') != 'mae_plugin.PlainViT' or 'embed_dim' not in backbone:
+        return
+    for source, expected, name, found in _pairs(model, 'backbone.embed_dim', backbone['embed_dim']):
+        values = found if isinstance(found, list | tuple) else [found]
+        if any(isinstance(value, int) and value != expected for value in values):
+            raise ValueError(f'model.{name}={found} disagrees with model.{source}={expected}')
+
+
+def _pairs(model: dict, source: str, width: int) -> Iterator[tuple[str, int, str, Any]]:
+    """(setting, its value, a setting that must equal it, the value of that)."""
+    neck = model.get('neck') or {}
+    kind = str(neck.get('type')).rpartition('.')[2]
+    if kind == 'SimpleFeaturePyramid':
+        yield source, width, 'neck.in_channels', neck.get('in_channels')
+        roi_head = model.get('roi_head') or {}
+        readers = [('rpn_head', model.get('rpn_head'), 'in_channels')]
+        for name, key in (('bbox_roi_extractor', 'out_channels'), ('mask_roi_extractor', 'out_channels'),
+                          ('bbox_head', 'in_channels'), ('mask_head', 'in_channels')):
+            readers += [(*part, key) for part in _numbered(f'roi_head.{name}', roi_head.get(name))]
+        for path, part, key in readers:
+            yield 'neck.out_channels', neck.get('out_channels', 256), f'{path}.{key}', (part or {}).get(key)
+    elif not neck or kind == 'Feature2Pyramid':
+        if neck:
+            yield source, width, 'neck.embed_dim', neck.get('embed_dim')
+        for name in ('head', 'decode_head', 'auxiliary_head'):
+            for path, part in _numbered(name, model.get(name)):
+                yield source, width, f'{path}.in_channels', (part or {}).get('in_channels')
+
+
+def _numbered(name: str, parts: Any) -> list[tuple[str, Any]]:
+    """A part, or the parts of a list, with their dotted names."""
+    if isinstance(parts, list | tuple):
+        return [(f'{name}.{i}', part) for i, part in enumerate(parts)]
+    return [(name, parts)]
