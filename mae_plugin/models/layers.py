@@ -20,6 +20,8 @@ def at_least_float32(x: Tensor) -> Tensor:
 class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of a map (B, C, H, W); ``norm_cfg=dict(type='mae_plugin.LayerNorm2d')`` in mmdet.
 
+    The result is contiguous: mmcv's RoIAlign reads any other layout as if it were (open-mmlab/mmcv#2203), without a word.
+
     Args:
         channels: C.
         eps: Added to the variance. mmcv passes 1e-5 unless a config names another.
@@ -30,7 +32,7 @@ class LayerNorm2d(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise every position over its channels."""
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
 
 
 class PatchEmbed(nn.Module):
