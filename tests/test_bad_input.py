@@ -98,6 +98,12 @@ def test_settings(run, folder, options, texts):
     assert not list((folder / 'never').glob('*.pth'))
 
 
+def test_a_head_of_another_width(run, folder):
+    refused(run('train', ROOT / 'configs/classification/vit-mini_digits.py', '--work-dir', folder / 'never',
+                '--cfg-options', 'model.head.in_channels=192', 'prepare_data=None'),
+            'model.head.in_channels=192', 'model.backbone.embed_dim=128')
+
+
 def test_images_of_another_size(run, folder):
     pipeline = "[{'type': 'mae_plugin.ResizeCenterCrop', 'size': 36}, {'type': 'mae_plugin.PackUnlabelled'}]"
     refused(run('train', 'pretrain.py', '--work-dir', folder / 'never', '--cfg-options',

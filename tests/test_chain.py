@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from tiny.tools import CONFIG, ROOT, environment
@@ -165,6 +166,17 @@ def test_processes_of_each_stage(tmp_path, launched):
     chain.run()
     assert launched[0][1][:4] == ['bash', str(ROOT / 'tools' / 'dist_train.sh'), CONFIG, '4']
     assert record(tmp_path)['pretrain']['images_seen'] == 8 * 8 * 4
+
+
+def test_a_stage_may_say_its_number_of_processes(tmp_path, launched):
+    first, *rest = stages()
+    chain = Chain([replace(first, gpus=2), *rest], tmp_path)
+    chain.run()
+    assert launched[0][1][:4] == ['bash', str(ROOT / 'tools' / 'dist_train.sh'), CONFIG, '2']
+    assert launched[1][1][0] != 'bash'
+    assert record(tmp_path)['pretrain']['images_seen'] == 8 * 8 * 2
+    with pytest.raises(ValueError, match="'pretrain' was run with other input .*processes: 2 -> 1"):
+        Chain(stages(), tmp_path).run()
 
 
 def test_another_number_of_processes_is_other_input(tmp_path, launched):

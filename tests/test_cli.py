@@ -172,3 +172,16 @@ def test_threads_wait_passively_unless_told_otherwise(monkeypatch):
     monkeypatch.setenv('OMP_WAIT_POLICY', 'ACTIVE')
     run_cli(lambda argv: seen.append(os.environ['OMP_WAIT_POLICY']), [])
     assert seen == ['PASSIVE', 'ACTIVE']
+
+
+@pytest.mark.parametrize('world_size, code, said', [
+    (2, 0, 'last words'), (2, 1, 'last words torn down'), (1, 0, 'last words torn down')])
+def test_one_of_several_processes_leaves_without_tear_down(tmp_path, world_size, code, said):
+    """What was said is there all the same, and the exit code is kept."""
+    script = tmp_path / 'script.py'
+    script.write_text(
+        'import atexit\nfrom mae_plugin.utils.cli import leave\n'
+        f'atexit.register(print, " torn down", end="")\nprint("last words", end="")\nleave({code})\n')
+    done = subprocess.run([sys.executable, script], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, 'WORLD_SIZE': str(world_size), 'PYTHONPATH': str(ROOT)})
+    assert (done.returncode, done.stdout, done.stderr) == (code, said, '')

@@ -93,7 +93,7 @@ def batches(cfg, counts):
 
 
 @pytest.mark.parametrize('name, size, classes, counts', [
-    ('digits_cls', 128, tuple('0123456789'), (40, 10)), ('neu_cls', 224, DET_CLASSES, (24, 6)),
+    ('digits_cls', 96, tuple('0123456789'), (40, 10)), ('neu_cls', 224, DET_CLASSES, (24, 6)),
     ('imagenet_cls', 224, ('n00000000', 'n00000001'), (4, 4))])
 def test_classification(load, name, size, classes, counts):
     for _, dataset, images, samples in batches(load(name, 'mmpretrain'), counts):
@@ -107,7 +107,7 @@ def test_classification(load, name, size, classes, counts):
 
 
 @pytest.mark.parametrize('name, size, classes, counts, masks', [
-    ('digits_det', 128, ('digit', ), (40, 8), True), ('neu_det', 448, DET_CLASSES, (24, 6), False),
+    ('digits_det', 96, tuple('0123456789'), (40, 8), False), ('neu_det', 448, DET_CLASSES, (24, 6), False),
     ('coco_instance', 1024, None, (3, 4), True)])
 def test_detection(load, name, size, classes, counts, masks):
     for split, dataset, images, samples in batches(load(name, 'mmdet'), counts):
@@ -128,7 +128,7 @@ def test_detection(load, name, size, classes, counts, masks):
 
 
 @pytest.mark.parametrize('name, size, classes, counts', [
-    ('digits_seg', 128, ('background', *'0123456789'), (40, 8)), ('neu_seg', 224, SEG_CLASSES, (5, 2)),
+    ('digits_seg', 96, ('background', *'0123456789'), (40, 8)), ('neu_seg', 224, SEG_CLASSES, (5, 2)),
     ('ade20k', 512, None, (4, 4))])
 def test_segmentation(load, name, size, classes, counts):
     for split, dataset, images, samples in batches(load(name, 'mmseg'), counts):

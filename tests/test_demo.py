@@ -126,7 +126,21 @@ def test_table_pairs_the_starts_of_each_task_in_percent(chain):
     ]
 
 
+def test_a_detector_that_found_nothing_has_an_ap_of_zero(chain):
+    """mmdet then reports no metric at all."""
+    chain.record['detect_scratch']['metrics'] = {}
+    del chain.record['detect']['metrics']['coco/segm_mAP']
+    rows = [row for row in compare(read_runs(chain)) if row.task == 'detection']
+    assert [(row.metric, row.mae, row.scratch) for row in rows] == [('box AP', 25, 0), ('box AP50', 50, 0)]
+    assert 'Pretraining helped' in verdicts(rows)['detection']
+    chain.record['detect']['metrics'] = {}
+    assert 'Both are at 0' in verdicts(compare(read_runs(chain)))['detection']
+
+
 def test_the_batch_is_that_of_all_processes(chain):
+    chain.stages['detect'].gpus = 4
+    del chain.record['detect']
+    assert next(run for run in read_runs(chain) if run.name == 'detect').budget == (500, 64)
     chain.record['classify']['images_seen'] = 500 * 16 * 4
     run = read_runs(chain)[1]
     assert (run.name, run.budget, run.images) == ('classify', (500, 64), 32_000)
@@ -257,7 +271,7 @@ def test_classification_notes_say_right_and_wrong(images):
 def test_detections_below_the_threshold_are_left_out(images):
     from mmengine.structures import InstanceData
     boxes = torch.tensor([[5., 5., 20., 20.], [30., 30., 50., 50.]])
-    found = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1]), scores=torch.tensor([.9, .29]))
+    found = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1]), scores=torch.tensor([.9, .39]))
     nothing = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1]), scores=torch.tensor([.1, .2]))
     true = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1]))
     samples = [[SimpleNamespace(img_path=images / '0.png', gt_instances=true, pred_instances=each)]

@@ -31,13 +31,13 @@ def digests(root):
 
 def test_layout_and_counts(root):
     counts = Counter('/'.join(name.split('/')[:-1]) for name in digests(root))
-    expected = {'': 1, 'detection/annotations': 4, 'pretrain/train/000': 6, 'pretrain/val/000': 2}
+    expected = {'': 1, 'detection/annotations': 2, 'pretrain/train/000': 6, 'pretrain/val/000': 2}
     for split, images in (('train', 12), ('val', 5)):
         for folder in (f'detection/{split}', f'segmentation/images/{split}', f'segmentation/annotations/{split}'):
             expected[folder] = images
         expected |= {f'classification/{split}/{label}': 2 if split == 'train' else 1 for label in range(10)}
     assert counts == expected
-    assert {Image.open(path).size for path in root.rglob('*.jpg')} == {(128, 128)}
+    assert {Image.open(path).size for path in root.rglob('*.jpg')} == {(96, 96)}
 
 
 def test_same_seed_same_bytes_and_more_scenes_leave_the_first(root, tmp_path):
@@ -46,7 +46,7 @@ def test_same_seed_same_bytes_and_more_scenes_leave_the_first(root, tmp_path):
     larger = {name: value + (name != 'seed') for name, value in FEW.items()}
     more = digests(ensure_digit_scenes(tmp_path / 'more', **larger))
     assert {name for name in first if more.get(name) != first[name]} == {
-        'meta.json', *(f'detection/annotations/{name}.json' for name in ('train', 'val', 'train_digit', 'val_digit'))}
+        'meta.json', *(f'detection/annotations/{name}.json' for name in ('train', 'val'))}
     other = digests(ensure_digit_scenes(tmp_path / 'other', **FEW | dict(seed=4)))
     assert not {other[name] for name in other if name.endswith('.jpg')} & set(first.values())
 
@@ -77,9 +77,6 @@ def test_boxes_masks_and_maps_agree(root, split):
     coco = json.loads((root / 'detection' / 'annotations' / f'{split}.json').read_text())
     assert [(kind['id'], kind['name']) for kind in coco['categories']] == [(i + 1, str(i)) for i in range(10)]
     assert len({item['id'] for item in coco['annotations']}) == len(coco['annotations'])
-    one_class = json.loads((root / 'detection' / 'annotations' / f'{split}_digit.json').read_text())
-    assert one_class['categories'] == [dict(id=1, name='digit')] and one_class['images'] == coco['images']
-    assert one_class['annotations'] == [item | dict(category_id=1) for item in coco['annotations']]
     for image in coco['images']:
         items = [item for item in coco['annotations'] if item['image_id'] == image['id']]
         assert 1 <= len(items) <= 4
@@ -103,7 +100,7 @@ def test_masks_are_what_coco_reads(root):
     mask_api = pytest.importorskip('pycocotools.mask')
     coco = json.loads((root / 'detection' / 'annotations' / 'train.json').read_text())
     for item in coco['annotations']:
-        rle = mask_api.frPyObjects(item['segmentation'], 128, 128)
+        rle = mask_api.frPyObjects(item['segmentation'], 96, 96)
         np.testing.assert_array_equal(mask_api.decode(rle), decode(item['segmentation']))
         assert mask_api.toBbox(rle).tolist() == item['bbox'] and mask_api.area(rle) == item['area']
 

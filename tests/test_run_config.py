@@ -9,7 +9,7 @@ from tiny.tools import ROOT
 from mae_plugin.datasets.making import ensure_folder
 from mae_plugin.utils import run_config
 
-DETECTION = str(ROOT / 'configs/detection/vitdet_mask-rcnn_vit-tiny_digits.py')
+DETECTION = str(ROOT / 'configs/detection/vitdet_faster-rcnn_vit-mini_digits.py')
 IMAGES = str(ROOT / 'configs/pretrain/mae_vit-small-p16_images.py')
 
 

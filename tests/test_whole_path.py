@@ -11,11 +11,11 @@ from tiny.tools import ROOT, environment, run_tool  # noqa: F401
 
 from mae_plugin.engine.safe_load import load_file
 
-PRETRAIN = ROOT / 'configs/pretrain/mae_vit-tiny-p16_digits.py'
+PRETRAIN = ROOT / 'configs/pretrain/mae_vit-mini-p8_digits.py'
 TASKS = dict(
-    mmpretrain=('classification/vit-tiny_digits.py', 'accuracy/top1'),
-    mmdet=('detection/vitdet_mask-rcnn_vit-tiny_digits.py', 'coco/bbox_mAP'),
-    mmseg=('segmentation/upernet_vit-tiny_digits.py', 'mIoU'))
+    mmpretrain=('classification/vit-mini_digits.py', 'accuracy/top1'),
+    mmdet=('detection/vitdet_faster-rcnn_vit-mini_digits.py', 'coco/bbox_mAP'),
+    mmseg=('segmentation/upernet_vit-mini_digits.py', 'mIoU'))
 SMALL = ['prepare_data=None', 'model.backbone.depth=2', 'train_dataloader.num_workers=0',
          'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0', 'param_scheduler=[]',
          'default_hooks.logger.interval=1']
@@ -69,9 +69,11 @@ def test_one_checkpoint_starts_every_task(run, tmp_path, library):
     config = ROOT / 'configs' / config
     small = [*SMALL, 'train_cfg.max_iters=2', 'train_dataloader.batch_size=2']
     if library == 'mmseg':
-        small.append('model.backbone.out_indices=[0,0,1,1]')
+        small.append('model.backbone.out_indices=[0,0,1,1]')  # UPerNet's four maps
     if library == 'mmdet':
-        small.append('model.backbone.window_block_indexes=[0]')
+        small += ['model.backbone.window_size=4', 'model.backbone.window_block_indexes=[0]',
+                  'model.backbone.with_cls_token=False', 'train_dataloader.dataset.indices=None',
+                  "model.backbone.rel_pos={'type': 'mae_plugin.DecomposedRelPos'}"]  # all of ViTDet
     said = run('train', config, '--work-dir', tmp_path / 'task', '--cfg-options', *small,
                f'model.backbone.init_cfg.checkpoint={pretrained}')
     assert f'from {pretrained}' in said and 'PlainViT: loaded' in said

@@ -16,7 +16,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('chain', help='the chain, as configs/chains/NAME.py')
     parser.add_argument('--work-dir', help='gets a folder for each stage and chain.json; default: as the chain says')
-    parser.add_argument('--gpus', type=int, default=0, metavar='N', help='train each stage with N processes')
+    parser.add_argument('--gpus', type=int, default=0, metavar='N',
+                        help='train each stage with N processes; default: what the chain says, or one')
     parser.add_argument(
         '--cfg-options', nargs='+', action='extend', default=[], metavar='STAGE.KEY=VALUE',
         help='change settings of the config of a stage, as --cfg-options of tools/train.py')

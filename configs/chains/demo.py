@@ -4,17 +4,29 @@
 """
 work_dir = 'work_dirs/demo'
 minutes = dict(
-    pretrain=10.5, classify=2.5, classify_scratch=2.5, segment=2.2, segment_scratch=2.2, detect=5.9, detect_scratch=5.9)
-_cls = 'configs/classification/vit-tiny_digits.py'
-_det = 'configs/detection/vitdet_mask-rcnn_vit-tiny_digits.py'
-_seg = 'configs/segmentation/upernet_vit-tiny_digits.py'
-_scratch = {'model.backbone.init_cfg': None}
+    pretrain=7.8, classify=1.7, classify_scratch=1.7, segment=2.2, segment_scratch=2.2, detect=2.5, detect_scratch=2.5)
+_cls = 'configs/classification/vit-mini_digits.py'
+_det = 'configs/detection/vitdet_faster-rcnn_vit-mini_digits.py'
+_seg = 'configs/segmentation/linear_vit-mini_digits.py'
+
+
+def _two(batch_size):
+    """Two processes with half the batch each: small batches keep no second thread busy (docs/benchmarks.md)."""
+    return dict(
+        gpus=2, cfg_options={'train_dataloader.batch_size': batch_size // 2, 'train_dataloader.num_workers': 1})
+
+
+def _from_scratch(stage):
+    return {**stage, 'cfg_options': {**stage['cfg_options'], 'model.backbone.init_cfg': None}}
+
+
 stages = [
-    dict(name='pretrain', config='configs/pretrain/mae_vit-tiny-p16_digits.py'),
-    dict(name='classify', config=_cls, init_from='pretrain'),
-    dict(name='classify_scratch', config=_cls, cfg_options=_scratch),
-    dict(name='segment', config=_seg, init_from='pretrain'),
-    dict(name='segment_scratch', config=_seg, cfg_options=_scratch),
-    dict(name='detect', config=_det, init_from='pretrain'),
-    dict(name='detect_scratch', config=_det, cfg_options=_scratch),
+    dict(name='pretrain', config='configs/pretrain/mae_vit-mini-p8_digits.py', **_two(16)),
+    dict(name='classify', config=_cls, init_from='pretrain', **_two(32)),
+    dict(name='classify_scratch', config=_cls, **_from_scratch(_two(32))),
+    dict(name='segment', config=_seg, init_from='pretrain', **_two(8)),
+    dict(name='segment_scratch', config=_seg, **_from_scratch(_two(8))),
+    dict(name='detect', config=_det, init_from='pretrain', **_two(4)),
+    dict(name='detect_scratch', config=_det, **_from_scratch(_two(4))),
 ]
+del _two, _from_scratch

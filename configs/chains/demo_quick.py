@@ -4,28 +4,31 @@
 """
 work_dir = 'work_dirs/demo_quick'
 minutes = dict(
-    pretrain=0.7, classify=0.5, classify_scratch=0.5, segment=0.5, segment_scratch=0.5, detect=0.6, detect_scratch=0.6)
-_cls = 'configs/classification/vit-tiny_digits.py'
-_det = 'configs/detection/vitdet_mask-rcnn_vit-tiny_digits.py'
-_seg = 'configs/segmentation/upernet_vit-tiny_digits.py'
+    pretrain=0.5, classify=0.4, classify_scratch=0.4, segment=0.4, segment_scratch=0.4, detect=0.4, detect_scratch=0.4)
+_cls = 'configs/classification/vit-mini_digits.py'
+_det = 'configs/detection/vitdet_faster-rcnn_vit-mini_digits.py'
+_seg = 'configs/segmentation/linear_vit-mini_digits.py'
 
 
-def _short(iters, warmup):
-    """Options that shorten a run and its warm-up."""
-    return {
+def _short(iters, batch_size):
+    """As in ``demo.py``, two processes with half the batch each, and a shorter run with a shorter warm-up."""
+    return dict(gpus=2, cfg_options={
+        'train_dataloader.batch_size': batch_size // 2, 'train_dataloader.num_workers': 1,
         'train_cfg.max_iters': iters, 'train_cfg.val_interval': iters, 'default_hooks.checkpoint.interval': iters,
-        'default_hooks.logger.interval': max(iters // 10, 1), 'param_scheduler.0.end': warmup,
-        'param_scheduler.1.begin': warmup}
+        'default_hooks.logger.interval': iters // 5, 'param_scheduler.0.end': 10, 'param_scheduler.1.begin': 10})
 
 
-_scratch = {'model.backbone.init_cfg': None}
+def _from_scratch(stage):
+    return {**stage, 'cfg_options': {**stage['cfg_options'], 'model.backbone.init_cfg': None}}
+
+
 stages = [
-    dict(name='pretrain', config='configs/pretrain/mae_vit-tiny-p16_digits.py', cfg_options=_short(60, 10)),
-    dict(name='classify', config=_cls, init_from='pretrain', cfg_options=_short(30, 5)),
-    dict(name='classify_scratch', config=_cls, cfg_options={**_short(30, 5), **_scratch}),
-    dict(name='segment', config=_seg, init_from='pretrain', cfg_options=_short(30, 5)),
-    dict(name='segment_scratch', config=_seg, cfg_options={**_short(30, 5), **_scratch}),
-    dict(name='detect', config=_det, init_from='pretrain', cfg_options=_short(20, 5)),
-    dict(name='detect_scratch', config=_det, cfg_options={**_short(20, 5), **_scratch}),
+    dict(name='pretrain', config='configs/pretrain/mae_vit-mini-p8_digits.py', **_short(300, 16)),
+    dict(name='classify', config=_cls, init_from='pretrain', **_short(60, 32)),
+    dict(name='classify_scratch', config=_cls, **_from_scratch(_short(60, 32))),
+    dict(name='segment', config=_seg, init_from='pretrain', **_short(60, 8)),
+    dict(name='segment_scratch', config=_seg, **_from_scratch(_short(60, 8))),
+    dict(name='detect', config=_det, init_from='pretrain', **_short(60, 4)),
+    dict(name='detect_scratch', config=_det, **_from_scratch(_short(60, 4))),
 ]
-del _short
+del _short, _from_scratch

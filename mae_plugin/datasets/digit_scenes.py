@@ -5,7 +5,6 @@ The digits are scikit-learn's (1,797 of 8x8 pixels, by 43 people), the backgroun
     pretrain/{train,val}/000/000000.jpg            scenes without labels
     detection/{train,val}/000000.jpg               scenes, with
     detection/annotations/{train,val}.json         COCO boxes and masks (uncompressed RLE) of the visible pixels
-    detection/annotations/{train,val}_digit.json   the same with one class for all digits
     segmentation/images/{train,val}/000000.jpg     the same scenes, with
     segmentation/annotations/{train,val}/000000.png  0 background, 1 to 10 the digits 0 to 9
     classification/{train,val}/{0..9}/000000.jpg   one large digit
@@ -26,9 +25,9 @@ from mae_plugin.datasets.making import ensure_folder
 
 CLASSES = tuple('0123456789')
 PRESETS = {
-    'default': dict(seed=0, size=128, pretrain_train=4000, pretrain_val=200, detection_train=1000, detection_val=300,
+    'default': dict(seed=0, size=96, pretrain_train=4000, pretrain_val=200, detection_train=1000, detection_val=300,
                     classification_train=1000, classification_val=500),
-    'quick': dict(seed=0, size=128, pretrain_train=800, pretrain_val=50, detection_train=200, detection_val=60,
+    'quick': dict(seed=0, size=96, pretrain_train=800, pretrain_val=50, detection_train=200, detection_val=60,
                   classification_train=200, classification_val=100),
 }
 SPLITS = ('train', 'val')
@@ -214,12 +213,9 @@ def _make(folder: Path, settings: dict) -> None:
                     categories=[dict(id=label + 1, name=name) for label, name in enumerate(CLASSES)])
         for i in range(settings[f'detection_{split}']):
             _save_scene(folder, split, i, *painter.scene(stream(2, i)), coco)
-        folder_of_labels = folder / 'detection' / 'annotations'
-        folder_of_labels.mkdir(exist_ok=True)
-        (folder_of_labels / f'{split}.json').write_text(json.dumps(coco))
-        any_digit = dict(coco, annotations=[dict(item, category_id=1) for item in coco['annotations']],
-                         categories=[dict(id=1, name='digit')])
-        (folder_of_labels / f'{split}_digit.json').write_text(json.dumps(any_digit))
+        file = folder / 'detection' / 'annotations' / f'{split}.json'
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(coco))
 
 
 def _save(image: np.ndarray, path: Path) -> None:

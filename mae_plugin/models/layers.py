@@ -20,7 +20,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 class LayerNorm2d(nn.LayerNorm):
     """LayerNorm over the channels of a map (B, C, H, W); ``norm_cfg=dict(type='mae_plugin.LayerNorm2d')`` in mmdet.
 
-    The result is contiguous: mmcv's RoIAlign reads any other layout as if it were (open-mmlab/mmcv#2203), without a word.
+    The result is contiguous: mmcv's RoIAlign takes any memory for that, without a word (open-mmlab/mmcv#2203).
 
     Args:
         channels: C.

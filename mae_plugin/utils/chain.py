@@ -50,6 +50,8 @@ class Stage:
         init_from: The earlier stage whose last checkpoint becomes ``model.backbone.init_cfg.checkpoint``.
         command: Program and arguments; ``python`` means the interpreter of the chain.
         creates: A file or folder the command makes; the command runs again if it is gone.
+        gpus: Processes of the training, on GPUs or sharing the CPU; 0 for one without a launcher. ``--gpus`` of the
+            chain replaces it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Stage:
     init_from: str | None = None
     command: list[str] | None = None
     creates: str | None = None
+    gpus: int = 0
 
     def options(self, init: str | None) -> list[str]:
         """All ``--cfg-options``, with the checkpoint ``init`` to start from."""
@@ -109,7 +112,7 @@ class Chain:
     Args:
         stages: In order.
         work_dir: Gets ``chain.json`` and a folder for each stage.
-        gpus: Processes of each training; 0 for one without a launcher.
+        gpus: Processes of each training; 0 for what each stage says.
         rerun: Move the folder of a stage whose input has changed aside and run it again.
     """
 
@@ -139,7 +142,7 @@ class Chain:
                 cfg[key] = {name: item for name, item in value.items() if name not in _HARMLESS_IN_LOADERS}
         return dict(config=json.loads(json.dumps(cfg, default=str)),
                     parent=self.record.get(stage.init_from, {}).get('checkpoint_sha256'),
-                    processes=max(self.gpus, 1))
+                    processes=max(self.processes(stage), 1))
 
     def state(self, stage: Stage) -> str:
         """What will happen to ``stage``.
@@ -198,6 +201,10 @@ class Chain:
         """What the stages run, as one would type it."""
         return [shlex.join(self._command(stage)) for stage in self.stages.values()]
 
+    def processes(self, stage: Stage) -> int:
+        """Processes that train ``stage``; 0 for one without a launcher."""
+        return self.gpus or stage.gpus
+
     def _amount(self, stage: Stage) -> tuple[str, int | None]:
         """Iterations (or epochs) as text, and images seen where they can be known without the data."""
         if stage.command:
@@ -208,7 +215,7 @@ class Chain:
         if iterations is None:
             return f'{cfg.train_cfg.max_epochs} epochs', None
         batch = loader['batch_size'] if 'batch_size' in loader else loader.batch_sampler.batch_size
-        return f'{iterations:,}', iterations * batch * max(self.gpus, 1)
+        return f'{iterations:,}', iterations * batch * max(self.processes(stage), 1)
 
     def _command(self, stage: Stage) -> list[str]:
         if stage.command:
@@ -217,8 +224,8 @@ class Chain:
                 program, arguments[:1] = sys.executable, [str(find_file(argument)) for argument in arguments[:1]]
             return [program, *arguments]
         tools, config = repository() / 'tools', str(find_file(stage.config))
-        if self.gpus:
-            command = ['bash', str(tools / 'dist_train.sh'), config, str(self.gpus)]
+        if self.processes(stage):
+            command = ['bash', str(tools / 'dist_train.sh'), config, str(self.processes(stage))]
         else:
             command = [sys.executable, str(tools / 'train.py'), config]
         command += ['--work-dir', str(self.work_dir / stage.name)]

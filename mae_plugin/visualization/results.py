@@ -30,6 +30,7 @@ class StageRun:
         cfg: The config as the run wrote it down, or, before that, as the chain gives it.
         folder: Its work directory.
         record: Its entry in ``chain.json``; empty if it never began.
+        processes: How many train it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class StageRun:
     cfg: Any
     folder: Path
     record: dict[str, Any]
+    processes: int = 1
 
     @property
     def finished(self) -> bool:
@@ -54,7 +56,7 @@ class StageRun:
     def budget(self) -> tuple[int, int]:
         """Iterations, and images in each, over all processes."""
         iterations, images = self.cfg.train_cfg.max_iters, self.record.get('images_seen')
-        return iterations, images // iterations if images else self.cfg.train_dataloader.batch_size
+        return iterations, images // iterations if images else self.cfg.train_dataloader.batch_size * self.processes
 
     @property
     def images(self) -> int:
@@ -63,8 +65,11 @@ class StageRun:
         return iterations * batch
 
     def metric(self, key: str) -> float | None:
-        """A number of its last validation."""
-        return self.record.get('metrics', {}).get(key) if self.finished else None
+        """A number of its last validation; mmdet reports none at all when nothing was found, which is an AP of 0."""
+        if not self.finished:
+            return None
+        metrics = self.record.get('metrics', {})
+        return metrics.get(key, 0. if self.task == 'detection' and not metrics else None)
 
 
 def read_runs(chain: Chain) -> list[StageRun]:
@@ -87,7 +92,8 @@ def read_runs(chain: Chain) -> list[StageRun]:
             raise ValueError(f'stage {name!r} cannot be reported: {stage.config} must count iterations, and be '
                              f'pretraining or have a default_scope of {", ".join(TASKS)}')
         with_mae = stage.init_from is not None
-        runs.append(StageRun(name, stage.config, task, with_mae, cfg, folder, chain.record.get(name, {})))
+        runs.append(StageRun(name, stage.config, task, with_mae, cfg, folder, chain.record.get(name, {}),
+                             max(chain.processes(stage), 1)))
     return runs
 
 
@@ -120,7 +126,8 @@ def compare(runs: Sequence[StageRun]) -> list[Row]:
         if pair == [None, None]:
             continue
         images = ' / '.join(sorted({f'{run.images:,}' for run in pair if run}))
-        known = [metric for metric in metrics if any(run and run.metric(metric[0]) is not None for run in pair)]
+        reported = {key for run in pair if run for key in run.record.get('metrics', {})}
+        known = [metric for metric in metrics if metric[0] in reported]
         for key, name, scale in known or metrics[:1]:
             values = [run.metric(key) if run else None for run in pair]
             rows.append(Row(task, name, *(None if value is None else value * scale for value in values), images))

@@ -8,7 +8,7 @@ from mae_plugin.visualization.pictures import Sheet, Tile, draw_objects, draw_se
 from mae_plugin.visualization.predictions import Predictor, annotated, detected, read_images, reconstructions
 from mae_plugin.visualization.results import StageRun, find
 
-_LEAST_SCORE = .3
+_LEAST_SCORE = .4
 _CHOICE = 'The images are spread evenly over the validation set; nobody picked them.'
 
 
@@ -60,16 +60,17 @@ def classification_sheet(classes: Sequence[str], predictions: dict[str, list]) -
 
 
 def detection_sheet(classes: Sequence[str], predictions: dict[str, list]) -> Sheet:
-    """True and found boxes and masks."""
+    """True and found boxes, and masks where there are any."""
     samples = next(iter(predictions.values()))
     groups = []
     for i, image in enumerate(read_images(samples)):
         objects = [annotated(samples[i]), *(detected(found[i], _LEAST_SCORE) for found in predictions.values())]
         groups.append([Tile(draw_objects(image, each.boxes, each.labels, each.masks, each.scores, classes),
                             '' if len(each.labels) else 'nothing found') for each in objects])
-    caption = (f'Boxes, masks and classes; with the predictions their score of 100, from {100 * _LEAST_SCORE:.0f} on. '
-               'Look for digits that only one model finds, boxes around nothing, wrong classes, and at how closely the '
-               f'masks follow the strokes. {_CHOICE}')
+    masks = annotated(samples[0]).masks is not None
+    caption = (f'Boxes{", masks" if masks else ""} and classes; with the predictions their score of 100, from '
+               f'{100 * _LEAST_SCORE:.0f} on. Look for digits that only one model finds, boxes around nothing, wrong '
+               f'classes{", and at how closely the masks follow the strokes" if masks else ""}. {_CHOICE}')
     return Sheet('detections', 'Detection', caption, ('truth', *predictions), groups, legend(classes))
 
 

@@ -1,5 +1,5 @@
-# For mmseg, default_scope = 'mmseg'. Background and ten digits on the images of digits_det.py: 1,000 of 128x128, 300
-# for validation. 1,000 iterations of 16 are 16 epochs. A mirrored digit is no digit: no flip.
+# For mmseg, default_scope = 'mmseg'. Background and ten digits on the images of digits_det.py: 1,000 of 96x96, 300
+# for validation. 1,000 iterations of 8 are 8 epochs. A mirrored digit is no digit: no flip.
 _base_ = './digit_scenes.py'
 
 images = dict(
@@ -10,7 +10,7 @@ images = dict(
         palette=[[0, 0, 0], [230, 25, 75], [60, 180, 75], [255, 225, 25], [0, 130, 200], [245, 130, 48], [145, 30, 180],
                  [70, 240, 240], [240, 50, 230], [210, 245, 60], [250, 190, 212]]))
 train_dataloader = dict(
-    batch_size=16,
+    batch_size=8,
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
@@ -20,8 +20,8 @@ train_dataloader = dict(
         pipeline=[
             dict(type='LoadImageFromFile'),
             dict(type='LoadAnnotations'),
-            dict(type='RandomResize', scale=(128, 128), ratio_range=(.8, 1.25), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=(128, 128)),
+            dict(type='RandomResize', scale=(96, 96), ratio_range=(.8, 1.25), keep_ratio=True),
+            dict(type='RandomCrop', crop_size=(96, 96)),
             dict(type='PackSegInputs'),
         ]))
 val_dataloader = dict(
@@ -34,7 +34,7 @@ val_dataloader = dict(
         data_prefix=dict(img_path='images/val', seg_map_path='annotations/val'),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(128, 128), keep_ratio=True),
+            dict(type='Resize', scale=(96, 96), keep_ratio=True),
             dict(type='LoadAnnotations'),
             dict(type='PackSegInputs'),
         ]))
