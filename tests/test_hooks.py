@@ -14,7 +14,7 @@ from mae_plugin.registry import HOOKS
 @pytest.fixture
 def runner():
     return SimpleNamespace(
-        message_hub=MessageHub('test_hooks'), model=torch.nn.Linear(3, 2), _load_from='iter_4.pth')
+        message_hub=MessageHub('test_hooks'), model=torch.nn.Linear(3, 2), _load_from='iter_4.pth', param_schedulers=[])
 
 
 def current(runner):
@@ -73,6 +73,16 @@ def test_another_model_is_named(runner):
         hook.after_load_checkpoint(runner, dict(model=runner.model.state_dict()))
     with pytest.raises(ValueError, match=r'1 are of another size \(the first: weight, \(2, 4\) .* \(2, 3\)'):
         hook.after_load_checkpoint(runner, checkpoint(torch.nn.Linear(4, 2)))
+
+
+def test_a_schedule_of_another_length_is_not_resumed(runner):
+    """Past the end that the file knows, the rate would stay at its last value."""
+    runner.param_schedulers = [SimpleNamespace(end=2), SimpleNamespace(end=8)]
+    for end, resume in ((8, True), (4, False)):
+        stored = checkpoint(runner.model, param_schedulers=[dict(end=2), dict(end=end)])
+        CheckpointFitsHook(resume=resume).after_load_checkpoint(runner, stored)
+    with pytest.raises(ValueError, match=r'iter_4.pth ends at 4, that of the config at 8: .*max_iters=4.*load_from'):
+        CheckpointFitsHook(resume=True).after_load_checkpoint(runner, stored)
 
 
 def test_weights_alone_cannot_be_resumed(runner):

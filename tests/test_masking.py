@@ -1,3 +1,6 @@
+import textwrap
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +8,7 @@ from mmengine.structures import BaseDataElement
 
 from mae_plugin.models import PatchMask, RandomMasking
 from mae_plugin.models.masking import hash_noise
+from mae_plugin.registry import MODELS
 
 
 def test_patch_mask_by_hand():
@@ -98,3 +102,16 @@ def test_hash_is_uniform_over_patches_and_samples():
 def test_hash_has_the_same_bits_on_the_gpu():
     keys = [(3, 1, i) for i in range(64)]
     assert torch.equal(hash_noise(keys, 196), hash_noise(keys, 196, 'cuda').cpu())
+
+
+def test_the_masking_of_the_readme_keeps_the_edge(monkeypatch):
+    text = (Path(__file__).parents[1] / 'README.md').read_text()
+    start = text.index('    import torch\n')
+    example = textwrap.dedent(text[start:text.index('\nThe lowest scores', start)])
+    namespace = {}
+    try:
+        exec(example, namespace)
+        mask = namespace['CentreMasking'](mask_ratio=.75)(torch.zeros(2, 3, 32, 32), (4, 4))
+    finally:
+        MODELS.module_dict.pop('CentreMasking', None)
+    assert mask.ids_keep.sort(dim=1).values.tolist() == [[0, 3, 12, 15]] * 2  # the corners of 4x4 patches

@@ -84,3 +84,20 @@ def test_amp_is_refused_for_detection_on_the_cpu(monkeypatch, switch):
     monkeypatch.setattr(mmengine.device, 'get_device', lambda: 'cpu')
     with pytest.raises(ValueError, match='^--amp: .*RoIAlign has no half precision on the CPU$'):
         switch(run_config.load_config(DETECTION))
+
+
+def test_a_config_that_tests_as_it_validates_does_so_with_options_too():
+    options = ['val_dataloader.batch_size=3', "val_evaluator.metric=['bbox', 'proposal']"]
+    cfg = run_config.load_config(DETECTION, options)
+    assert cfg.test_dataloader == cfg.val_dataloader and cfg.test_dataloader.batch_size == 3
+    assert cfg.test_evaluator == cfg.val_evaluator
+    cfg = run_config.load_config(DETECTION, [*options, 'test_dataloader.batch_size=5'])
+    assert (cfg.val_dataloader.batch_size, cfg.test_dataloader.batch_size) == (3, 5)
+
+
+def test_a_warm_up_of_one_iteration_is_refused():
+    cfg = run_config.load_config(DETECTION, ['param_scheduler.0.end=1', 'param_scheduler.1.begin=1'])
+    with pytest.raises(ValueError, match=r'param_scheduler.0 \(LinearLR\) begins at 0 and ends at 1'):
+        run_config._check_schedule(cfg)
+    cfg = run_config.load_config(DETECTION, ['param_scheduler.0.end=2', 'param_scheduler.1.begin=2'])
+    run_config._check_schedule(cfg)

@@ -4,7 +4,8 @@
         train_dataloader.dataset.data_root=IMAGES
 
 IMAGES is a folder of any depth, a list file, a tar or a zip. 100,000 iterations of 256 images, 20 epochs of 1.28
-million images or 6,400 of 4,000: shorten or lengthen ``train_cfg.max_iters``, the learning rate follows.
+million images or 6,400 of 4,000: choose ``train_cfg.max_iters`` before the start, the learning rate follows. Below
+10,000 shorten the warm-up, too: ``param_scheduler.0.end`` and ``param_scheduler.1.begin``, a twentieth of the whole.
 """
 _base_ = [
     '../_base_/default_runtime.py', '../_base_/datasets/pretrain_224.py', '../_base_/models/mae_vit-base.py',

@@ -40,7 +40,8 @@ class CheckpointFitsHook(Hook):
         resume: The checkpoint must also hold what a run needs to go on.
 
     Raises:
-        ValueError: The checkpoint does not fit; the message counts what is wrong and names the first of each kind.
+        ValueError: The checkpoint does not fit; the message counts what is wrong and names the first of each kind. Or
+            the run to resume had a schedule of another length.
     """
 
     priority = 'LOWEST'  # after hooks that swap weights in the checkpoint, as EMA does
@@ -71,6 +72,20 @@ class CheckpointFitsHook(Hook):
                             f'the file and {tuple(expected[name].shape)} in the model)')
         if problems:
             raise ValueError(f'{path} is a checkpoint of another model: {"; ".join(problems)}')
+        if self.resume:
+            self._check_schedule(runner, checkpoint, path)
+
+    @staticmethod
+    def _check_schedule(runner, checkpoint: dict, path: str) -> None:
+        """Stop where the run has another length: the schedule comes from the file, and past its end the rate stays."""
+        if isinstance(runner.param_schedulers, list) and checkpoint.get('param_schedulers'):
+            ends = [max(scheduler.end for scheduler in runner.param_schedulers),
+                    max(state.get('end', 0) for state in checkpoint['param_schedulers'])]
+            if ends[0] != ends[1]:
+                raise ValueError(
+                    f'the learning-rate schedule of {path} ends at {ends[1]:,}, that of the config at {ends[0]:,}: '
+                    f'resume with the length it had (train_cfg.max_iters={ends[1]}), or start a new run from its '
+                    f'weights in another --work-dir (--cfg-options load_from={path})')
 
 
 @HOOKS.register_module()

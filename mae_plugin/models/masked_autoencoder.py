@@ -128,7 +128,7 @@ def _with_facts(cfg: dict, part: str, facts: dict) -> dict:
     """``cfg`` with those ``facts`` that its class asks for."""
     part_class = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
     if part_class is None:
-        raise KeyError(f"{part}.type='{cfg['type']}' is not in the registry of models")
+        raise KeyError(f"{cfg['type']} is not in the model registry")
     parameters = inspect.signature(part_class).parameters
     wanted = {name: value for name, value in facts.items() if name in parameters}
     for name, value in wanted.items():

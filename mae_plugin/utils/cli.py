@@ -131,7 +131,8 @@ def _unknown_type(name: str) -> str:
     bare_names = {choice.rpartition('.')[2]: choice for choice in (*others, *our_names)}
     near = [bare_names[match] for match in nearest(bare, list(bare_names))]
     hint = f'did you mean {" or ".join(near)}? ' if near else ''
-    return f"type '{name}' is unknown; {hint}Ours are {', '.join(our_names)}"
+    return (f"type '{name}' is unknown; {hint}Ours are {', '.join(our_names)}; the module of a class of your own is "
+            "named in custom_imports")
 
 
 def _append_traceback() -> Path | None:

@@ -1,6 +1,7 @@
 """From command line arguments to a runner: what ``tools/train.py`` and ``tools/test.py`` share."""
 
 import argparse
+import copy
 import os
 import re
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ def find_file(path: str | os.PathLike) -> Path:
 def load_config(path: str | os.PathLike, options: Sequence[str] = ()):
     """Read a config and apply ``--cfg-options`` to it.
 
+    Where a config tests as it validates, an option for ``val_dataloader`` or ``val_evaluator`` goes for both.
+
     Args:
         path: A config; ``configs/...`` is also found in the plugin's repository, from any folder.
         options: As for :func:`~mae_plugin.utils.overrides.apply_overrides`.
@@ -76,7 +79,11 @@ def load_config(path: str | os.PathLike, options: Sequence[str] = ()):
         raise FileNotFoundError(f'{file}: {error}') from error
     except Exception as error:  # a config is code and may fail in any way
         raise ValueError(f'the config {file} cannot be read: {type(error).__name__}: {error}') from error
+    shared = [part for part in ('dataloader', 'evaluator') if cfg.get(f'test_{part}') == cfg.get(f'val_{part}')]
     apply_overrides(cfg, options)
+    for part in shared:  # test_dataloader = val_dataloader in a config is a copy, which an option did not reach
+        if not any(option.lstrip('+').startswith(f'test_{part}') for option in options):
+            cfg[f'test_{part}'] = copy.deepcopy(cfg.get(f'val_{part}'))
     return cfg
 
 
@@ -277,3 +284,6 @@ def _check_schedule(cfg) -> None:
             raise ValueError(
                 f'param_scheduler.{i} ({scheduler.type}) begins at iteration {begin}, but train_cfg.max_iters is '
                 f'{length}: shorten param_scheduler.{i}.begin and the end of the one before it, too')
+        if scheduler.get('type') == 'LinearLR' and scheduler.get('end', begin + 2) - begin < 2:
+            raise ValueError(f'param_scheduler.{i} (LinearLR) begins at {begin} and ends at {scheduler.end}: it needs '
+                             'two iterations to leave its start factor, or the learning rate stays there')
