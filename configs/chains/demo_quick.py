@@ -4,7 +4,7 @@
 """
 work_dir = 'work_dirs/demo_quick'
 minutes = dict(
-    pretrain=0.5, classify=0.4, classify_scratch=0.4, segment=0.4, segment_scratch=0.4, detect=0.4, detect_scratch=0.4)
+    pretrain=0.5, classify=0.4, classify_scratch=0.4, segment=0.4, segment_scratch=0.4, detect=0.5, detect_scratch=0.5)
 _cls = 'configs/classification/vit-mini_digits.py'
 _det = 'configs/detection/vitdet_faster-rcnn_vit-mini_digits.py'
 _seg = 'configs/segmentation/linear_vit-mini_digits.py'
@@ -28,7 +28,7 @@ stages = [
     dict(name='classify_scratch', config=_cls, **_from_scratch(_short(60, 32))),
     dict(name='segment', config=_seg, init_from='pretrain', **_short(60, 8)),
     dict(name='segment_scratch', config=_seg, **_from_scratch(_short(60, 8))),
-    dict(name='detect', config=_det, init_from='pretrain', **_short(60, 4)),
-    dict(name='detect_scratch', config=_det, **_from_scratch(_short(60, 4))),
+    dict(name='detect', config=_det, init_from='pretrain', **_short(150, 4)),
+    dict(name='detect_scratch', config=_det, **_from_scratch(_short(150, 4))),
 ]
 del _short, _from_scratch
