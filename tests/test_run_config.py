@@ -93,6 +93,8 @@ def test_a_config_that_tests_as_it_validates_does_so_with_options_too():
     assert cfg.test_evaluator == cfg.val_evaluator
     cfg = run_config.load_config(DETECTION, [*options, 'test_dataloader.batch_size=5'])
     assert (cfg.val_dataloader.batch_size, cfg.test_dataloader.batch_size) == (3, 5)
+    cfg = run_config.load_config(DETECTION, ['val_dataloader=None', 'val_evaluator=None', 'val_cfg=None'])
+    assert cfg.val_dataloader is None and cfg.test_dataloader.batch_size == 16
 
 
 def test_a_warm_up_of_one_iteration_is_refused():

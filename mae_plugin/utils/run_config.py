@@ -82,8 +82,9 @@ def load_config(path: str | os.PathLike, options: Sequence[str] = ()):
     shared = [part for part in ('dataloader', 'evaluator') if cfg.get(f'test_{part}') == cfg.get(f'val_{part}')]
     apply_overrides(cfg, options)
     for part in shared:  # test_dataloader = val_dataloader in a config is a copy, which an option did not reach
-        if not any(option.lstrip('+').startswith(f'test_{part}') for option in options):
-            cfg[f'test_{part}'] = copy.deepcopy(cfg.get(f'val_{part}'))
+        named = any(option.lstrip('+').startswith(f'test_{part}') for option in options)
+        if not named and cfg.get(f'val_{part}') is not None:  # without validation there still are tests
+            cfg[f'test_{part}'] = copy.deepcopy(cfg[f'val_{part}'])
     return cfg
 
 
