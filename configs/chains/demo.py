@@ -4,7 +4,7 @@
 """
 work_dir = 'work_dirs/demo'
 minutes = dict(
-    pretrain=7.8, classify=1.7, classify_scratch=1.7, segment=2.5, segment_scratch=2.5, detect=1.5, detect_scratch=1.5)
+    pretrain=8.5, classify=1.6, classify_scratch=1.6, segment=2.4, segment_scratch=2.4, detect=1.4, detect_scratch=1.4)
 _cls = 'configs/classification/vit-mini_digits.py'
 _det = 'configs/detection/vitdet_faster-rcnn_vit-mini_digits.py'
 _seg = 'configs/segmentation/linear_vit-mini_digits.py'
