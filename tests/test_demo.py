@@ -268,18 +268,19 @@ def test_classification_notes_say_right_and_wrong(images):
     assert sheet.groups[0][0].note == 'truth: dog\nwith MAE: dog ✓ 90%\nfrom scratch: cat ✗ 60%'
 
 
-def test_detections_below_the_threshold_are_left_out(images):
+def test_as_many_detections_as_objects_the_surest(images):
     from mmengine.structures import InstanceData
     boxes = torch.tensor([[5., 5., 20., 20.], [30., 30., 50., 50.]])
-    found = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1]), scores=torch.tensor([.9, .39]))
-    nothing = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1]), scores=torch.tensor([.1, .2]))
-    true = InstanceData(bboxes=boxes, labels=torch.tensor([0, 1]))
-    samples = [[SimpleNamespace(img_path=images / '0.png', gt_instances=true, pred_instances=each)]
-               for each in (found, nothing)]
-    truth, mae, scratch = detection_sheet('ab', {'with MAE': samples[0], 'from scratch': samples[1]}).groups[0]
-    drawn = [len(np.unique(np.asarray(tile.image)[150, :].std(-1))) > 1 for tile in (truth, mae, scratch)]
-    assert drawn == [True, False, False]  # the middle of the picture: only the second box passes there
-    assert (mae.note, scratch.note) == ('', 'nothing found')
+    sample = dict(img_path=images / '0.png', gt_instances=InstanceData(bboxes=boxes[:1], labels=torch.tensor([0])))
+    found = [InstanceData(bboxes=boxes, labels=torch.tensor([0, 1]), scores=torch.tensor(scores))
+             for scores in ([.2, .1], [.1, .2])] + [InstanceData(
+                 bboxes=boxes[:0], labels=torch.zeros(0, dtype=int), scores=torch.zeros(0))]
+    samples = [[SimpleNamespace(**sample, pred_instances=each)] for each in found]
+    sheet = detection_sheet('ab', dict(zip('xyz', samples, strict=True)))
+    drawn = [len(np.unique(np.asarray(tile.image)[150, :].std(-1))) > 1 for tile in sheet.groups[0]]
+    assert drawn == [False, False, True, False]  # the middle of the picture: only the second box passes there
+    assert [tile.note for tile in sheet.groups[0]] == ['', '', '', 'nothing found']
+    assert 'masks' not in sheet.caption
 
 
 def test_scalars_of_a_resumed_run_are_joined_the_later_counts(tmp_path):

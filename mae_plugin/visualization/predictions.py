@@ -80,10 +80,10 @@ def reconstructions(predictor: Predictor) -> list[tuple[np.ndarray, np.ndarray, 
     return [(*images, 10 * np.log10(255**2 / error)) for *images, error in zip(*pictures, errors, strict=True)]
 
 
-def detected(sample: Any, least_score: float) -> Objects:
-    """What mmdet found with at least ``least_score``, in pixels of the picture."""
+def detected(sample: Any, count: int) -> Objects:
+    """The ``count`` objects that mmdet is surest of, in pixels of the picture."""
     found = sample.pred_instances
-    found = found[found.scores >= least_score].cpu()
+    found = found[found.scores.argsort(descending=True)[:count]].cpu()
     masks = found.masks.numpy().astype(bool) if 'masks' in found else None
     return Objects(found.bboxes.numpy(), found.labels.numpy(), masks, found.scores.numpy())
 

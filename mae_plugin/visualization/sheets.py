@@ -8,7 +8,6 @@ from mae_plugin.visualization.pictures import Sheet, Tile, draw_objects, draw_se
 from mae_plugin.visualization.predictions import Predictor, annotated, detected, read_images, reconstructions
 from mae_plugin.visualization.results import StageRun, find
 
-_LEAST_SCORE = .4
 _CHOICE = 'The images are spread evenly over the validation set; nobody picked them.'
 
 
@@ -64,13 +63,15 @@ def detection_sheet(classes: Sequence[str], predictions: dict[str, list]) -> She
     samples = next(iter(predictions.values()))
     groups = []
     for i, image in enumerate(read_images(samples)):
-        objects = [annotated(samples[i]), *(detected(found[i], _LEAST_SCORE) for found in predictions.values())]
+        truth = annotated(samples[i])
+        objects = [truth, *(detected(found[i], len(truth.labels)) for found in predictions.values())]
         groups.append([Tile(draw_objects(image, each.boxes, each.labels, each.masks, each.scores, classes),
                             '' if len(each.labels) else 'nothing found') for each in objects])
     masks = annotated(samples[0]).masks is not None
-    caption = (f'Boxes{", masks" if masks else ""} and classes; with the predictions their score of 100, from '
-               f'{100 * _LEAST_SCORE:.0f} on. Look for digits that only one model finds, boxes around nothing, wrong '
-               f'classes{", and at how closely the masks follow the strokes" if masks else ""}. {_CHOICE}')
+    caption = (f'Boxes{", masks" if masks else ""} and classes; of the predictions as many as there are objects, those '
+               'of the highest scores (of 100, beside the class). Look for digits that only one model finds, boxes '
+               f'around nothing, wrong classes{", and how closely the masks follow the strokes" if masks else ""}. '
+               + _CHOICE)
     return Sheet('detections', 'Detection', caption, ('truth', *predictions), groups, legend(classes))
 
 
