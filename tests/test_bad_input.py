@@ -104,10 +104,12 @@ def test_a_head_of_another_width(run, folder):
             'model.head.in_channels=192', 'model.backbone.embed_dim=128')
 
 
-def test_images_of_another_size(run, folder):
-    pipeline = "[{'type': 'mae_plugin.ResizeCenterCrop', 'size': 36}, {'type': 'mae_plugin.PackUnlabelled'}]"
+@pytest.mark.parametrize('size', [36, 40])
+def test_images_of_another_size(run, folder, size):
+    """Also where the patch divides it: the positions in the checkpoint would belong to another grid."""
+    pipeline = f"[{{'type': 'mae_plugin.ResizeCenterCrop', 'size': {size}}}, {{'type': 'mae_plugin.PackUnlabelled'}}]"
     refused(run('train', 'pretrain.py', '--work-dir', folder / 'never', '--cfg-options',
-                f'train_dataloader.dataset.pipeline={pipeline}'), '36', '8')
+                f'train_dataloader.dataset.pipeline={pipeline}'), f'{size}x{size}', '32x32', 'crops')
 
 
 def test_a_second_run(run, folder, pretrained):

@@ -71,7 +71,16 @@ class MaskedAutoencoder(BaseModel):
         raise ValueError(f"mode='{mode}' is not one of 'loss', 'predict', 'tensor'")
 
     def loss(self, imgs: Tensor, data_samples: Sequence | None = None) -> dict:
-        """Losses of a batch of normalised images (B, C, H, W)."""
+        """Losses of a batch of normalised images (B, C, H, W).
+
+        Raises:
+            ValueError: If they are not of ``backbone.img_size``, for which the positions of the checkpoint are made.
+        """
+        expected = to_2tuple(self.backbone.img_size)
+        if tuple(imgs.shape[2:]) != expected:
+            raise ValueError(f'images are {imgs.size(2)}x{imgs.size(3)}, but model.backbone.img_size is '
+                             f'{expected[0]}x{expected[1]}: set it and the size of the crops (in the pipelines of '
+                             'train_dataloader and val_dataloader) to the same')
         mask = self.masking(imgs, self._grid(imgs), data_samples)
         latents = self.backbone(imgs, mask)
         pred = self.neck(latents, mask)
