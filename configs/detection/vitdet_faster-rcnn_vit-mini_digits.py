@@ -59,5 +59,5 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=50),
     dict(type='CosineAnnealingLR', eta_min_ratio=1e-3, by_epoch=False, begin=50),
 ]
-train_cfg = dict(max_iters=800, val_interval=400)  # 3,200 images: 32 epochs of 100; with twice as many it overfits
+train_cfg = dict(max_iters=800, val_interval=400)  # 3,200 images: 32 epochs of 100
 default_hooks = dict(logger=dict(interval=50), checkpoint=dict(interval=400))
