@@ -104,7 +104,7 @@ def test_hash_has_the_same_bits_on_the_gpu():
     assert torch.equal(hash_noise(keys, 196), hash_noise(keys, 196, 'cuda').cpu())
 
 
-def test_the_masking_of_the_readme_keeps_the_edge(monkeypatch):
+def test_the_masking_of_the_readme_keeps_the_edge():
     text = (Path(__file__).parents[1] / 'README.md').read_text()
     start = text.index('    import torch\n')
     example = textwrap.dedent(text[start:text.index('\nThe lowest scores', start)])

@@ -213,9 +213,9 @@ def _make(folder: Path, settings: dict) -> None:
                     categories=[dict(id=label + 1, name=name) for label, name in enumerate(CLASSES)])
         for i in range(settings[f'detection_{split}']):
             _save_scene(folder, split, i, *painter.scene(stream(2, i)), coco)
-        file = folder / 'detection' / 'annotations' / f'{split}.json'
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(coco))
+        path = folder / 'detection' / 'annotations' / f'{split}.json'
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(coco))
 
 
 def _save(image: np.ndarray, path: Path) -> None:
