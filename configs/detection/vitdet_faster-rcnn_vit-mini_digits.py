@@ -53,7 +53,7 @@ optim_wrapper = dict(
     dtype='float32',
     clip_grad=dict(max_norm=10.),
     paramwise_cfg=dict(layer_decay_rate=0.9),
-    optimizer=dict(lr=5e-4))
+    optimizer=dict(lr=5e-4, weight_decay=0.05))
 auto_scale_lr = dict(base_batch_size=4)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=50),

@@ -12,7 +12,7 @@ _base_ = [
     '../_base_/schedules/finetune.py'
 ]
 model = dict(backbone=dict(init_values=1.0))
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.65), optimizer=dict(lr=1e-4))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.65), optimizer=dict(lr=1e-4, weight_decay=0.05))
 auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),

@@ -18,7 +18,7 @@ model = dict(
     decode_head=dict(in_channels=[384, 384, 384, 384], channels=256, num_classes=4, norm_cfg=norm_cfg),
     auxiliary_head=dict(in_channels=384, channels=128, num_classes=4, norm_cfg=norm_cfg),
     test_cfg=dict(_delete_=True, mode='whole'))
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.75), optimizer=dict(lr=1e-4))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.75), optimizer=dict(lr=1e-4, weight_decay=0.05))
 auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=500),
