@@ -218,10 +218,10 @@ def set_resume(cfg, resume: str | None) -> None:
     else:
         print(f'--resume: {cfg.work_dir} holds no checkpoint, so this run starts from the beginning')
         cfg.resume = False
-    backbone = cfg.model.get('backbone') or {}
-    start = backbone.get('init_cfg')
-    if cfg.get('resume') and isinstance(start, dict) and start['type'] == 'mae_plugin.MAEPretrained':
-        backbone['init_cfg'] = None  # all weights are in the checkpoint, and the pretraining file may be gone
+    for part in (cfg.model, cfg.model.get('backbone') or {}):
+        start = part.get('init_cfg')
+        if cfg.get('resume') and isinstance(start, dict) and start['type'] == 'mae_plugin.MAEPretrained':
+            part['init_cfg'] = None  # all weights are in the checkpoint, and the pretraining file may be gone
 
 
 @contextmanager
