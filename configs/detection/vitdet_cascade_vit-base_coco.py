@@ -1,6 +1,6 @@
 """ViTDet Cascade Mask R-CNN with MAE's ViT-B/16 on COCO: detectron2's recipe.
 
-    bash tools/dist_train.sh configs/detection/vitdet_cascade_vit-base_coco.py 8
+    bash tools/dist_train.sh configs/detection/vitdet_cascade_vit-base_coco.py 8 --fit-batch accumulate
 
 100 epochs at batch 64; 12.3 GB an image in detectron2. Published: 54.0 box AP, 46.7 mask AP (Li et al., 2022, Table 5, and
 detectron2's projects/ViTDet/README.md; seeds differ by about 0.1). The cascade of

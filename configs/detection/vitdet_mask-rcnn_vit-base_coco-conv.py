@@ -1,6 +1,6 @@
 """ViTDet without global attention: residual convolutions carry information between the windows. ViT-B/16 on COCO.
 
-    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-base_coco-conv.py 8
+    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-base_coco-conv.py 8 --fit-batch accumulate
 
 All blocks see windows of 14 patches; four convolutional bottlenecks follow the last block of each quarter. Published:
 51.0 box AP without relative position (Li et al., 2022, Table 8), as here, against 51.2 of four global blocks and 48.9

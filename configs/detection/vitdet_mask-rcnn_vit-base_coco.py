@@ -1,10 +1,9 @@
 """ViTDet Mask R-CNN with MAE's ViT-B/16 on COCO: detectron2's recipe.
 
-    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-base_coco.py 8 --cfg-options \
+    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-base_coco.py 8 --fit-batch accumulate --cfg-options \
         model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-base-p16_in1k/iter_499200.pth
 
-100 epochs at batch 64 (ViTDet: 64 GPUs x 1 image of 10.9 GB), 184,375 iterations; the learning rate follows another
-batch, the number of iterations does not. Published: 51.6 box AP, 45.9 mask AP (Li et al., 2022, Table 5, and
+100 epochs at batch 64 (ViTDet: 64 GPUs x 1 image of 10.9 GB), 184,375 iterations. Published: 51.6 box AP, 45.9 mask AP (Li et al., 2022, Table 5, and
 detectron2's projects/ViTDet/README.md; seeds differ by about 0.1).
 """
 _base_ = [

@@ -1,6 +1,6 @@
 """ViTDet Mask R-CNN with MAE's ViT-H/14 on COCO: detectron2's recipe. The patch filters are resized from 14 to 16.
 
-    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-huge_coco.py 8 --cfg-options \
+    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-huge_coco.py 8 --fit-batch accumulate --cfg-options \
         model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-huge-p14_in1k/iter_499200.pth
 
 75 epochs at batch 64; 31.5 GB an image in detectron2. Norms and positions decay too. Published: 56.7 box AP, 50.1 mask
@@ -16,7 +16,7 @@ model = dict(
         num_heads=16,
         drop_path_rate=0.5,
         window_block_indexes=[i for i in range(32) if i not in (7, 15, 23, 31)],
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-huge-p14_in1k/iter_499200.pth')),
+        init_cfg=dict(checkpoint='work_dirs/mae_vit-huge-p14_in1k/iter_499200.pth', resize=True)),
     neck=dict(in_channels=1280))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.9, no_decay=()))
 param_scheduler = [

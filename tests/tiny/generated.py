@@ -67,7 +67,7 @@ def make_coco(root, count=4, size=(90, 120)):
 
 
 def make_lvis(root, count=4, size=(90, 120), classes=1203):
-    """LVIS v1 in ``root`` (``data/lvis``): images are named by their URL; classes 1, 2, 3 are rare, common, frequent."""
+    """LVIS v1 in ``root`` (``data/lvis``): images named by URL; classes 1, 2, 3 are rare, common, frequent."""
     root, rng = Path(root), np.random.default_rng(0)
     categories = [dict(id=number, name=f'class_{number}', frequency='rcf'[(number - 1) % 3], image_count=number)
                   for number in range(1, classes + 1)]
