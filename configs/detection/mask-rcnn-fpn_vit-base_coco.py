@@ -1,7 +1,6 @@
 """Mask R-CNN with FPN on MAE's ViT-B/16 on COCO, the MAE paper's own protocol (He et al., 2022, appendix A.3).
 
-    bash tools/dist_train.sh configs/detection/mask-rcnn-fpn_vit-base_coco.py 8 --fit-batch accumulate --cfg-options \
-        model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-base-p16_in1k/iter_499200.pth
+    bash tools/dist_train.sh configs/detection/mask-rcnn-fpn_vit-base_coco.py 8 --fit-batch accumulate
 
 Published: 50.3 box AP, 44.9 mask AP (Table 4). Its learning rate, decay and length were searched and not released: the
 numbers here are those of hustvl/MIMDet's unofficial reproduction, which reaches 50.4 and 44.9 (100 epochs at batch 64).

@@ -1,7 +1,6 @@
 """Mask R-CNN with FPN on MAE's ViT-L/16 on COCO, the MAE paper's own protocol (He et al., 2022, appendix A.3).
 
-    bash tools/dist_train.sh configs/detection/mask-rcnn-fpn_vit-large_coco.py 8 --fit-batch accumulate --cfg-options \
-        model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-large-p16_in1k/iter_499200.pth
+    bash tools/dist_train.sh configs/detection/mask-rcnn-fpn_vit-large_coco.py 8 --fit-batch accumulate
 
 Published: 53.3 box AP, 47.2 mask AP (Table 4). Its numbers were searched and not released, and no reproduction of the
 large model is known: the settings are those of ``mask-rcnn-fpn_vit-base_coco.py``, and the drop path rate is ours.

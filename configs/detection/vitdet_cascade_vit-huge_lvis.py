@@ -2,8 +2,8 @@
 
     bash tools/dist_train.sh configs/detection/vitdet_cascade_vit-huge_lvis.py 8 --fit-batch accumulate
 
-100 epochs at batch 64. Published: 51.5 box AP, 46.6 mask AP (detectron2's projects/ViTDet/README.md; seeds differ by
-about 0.3).
+100 epochs at batch 64. Published: 51.5 box AP, 46.6 mask AP (detectron2's projects/ViTDet/README.md; seeds
+differ by about 0.3).
 """
 _base_ = './vitdet_mask-rcnn_vit-huge_lvis.py'
 recipe = dict(name='vitdet/cascade/huge/lvis')

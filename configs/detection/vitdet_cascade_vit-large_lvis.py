@@ -2,8 +2,8 @@
 
     bash tools/dist_train.sh configs/detection/vitdet_cascade_vit-large_lvis.py 8 --fit-batch accumulate
 
-100 epochs at batch 64. Published: 49.2 box AP, 44.5 mask AP (detectron2's projects/ViTDet/README.md; seeds differ by
-about 0.3).
+100 epochs at batch 64. Published: 49.2 box AP, 44.5 mask AP (detectron2's projects/ViTDet/README.md; seeds
+differ by about 0.3).
 """
 _base_ = './vitdet_mask-rcnn_vit-large_lvis.py'
 recipe = dict(name='vitdet/cascade/large/lvis')

@@ -1,10 +1,9 @@
 """ViTDet Faster R-CNN with MAE's ViT-B/16 on COCO: boxes without masks, for data that has no masks.
 
-    bash tools/dist_train.sh configs/detection/vitdet_faster-rcnn_vit-base_coco.py 8 --fit-batch accumulate --cfg-options \
-        model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-base-p16_in1k/iter_499200.pth
+    bash tools/dist_train.sh configs/detection/vitdet_faster-rcnn_vit-base_coco.py 8 --fit-batch accumulate
 
-The recipe of ``vitdet_mask-rcnn_vit-base_coco.py`` without its mask head; boxes are cropped, there being no masks to take
-them from. No number is published for it.
+The recipe of ``vitdet_mask-rcnn_vit-base_coco.py`` without its mask head; boxes are cropped, there being no masks to
+take them from. No number is published for it.
 """
 _base_ = './vitdet_mask-rcnn_vit-base_coco.py'
 recipe = dict(_delete_=True, batch_size=64)

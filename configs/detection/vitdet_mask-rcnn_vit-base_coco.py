@@ -1,10 +1,10 @@
 """ViTDet Mask R-CNN with MAE's ViT-B/16 on COCO: detectron2's recipe.
 
-    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-base_coco.py 8 --fit-batch accumulate --cfg-options \
-        model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-base-p16_in1k/iter_499200.pth
+    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-base_coco.py 8 --fit-batch accumulate
 
-100 epochs at batch 64 (ViTDet: 64 GPUs x 1 image of 10.9 GB), 184,375 iterations. Published: 51.6 box AP, 45.9 mask AP (Li et al., 2022, Table 5, and
-detectron2's projects/ViTDet/README.md; seeds differ by about 0.1).
+Starts from ``configs/pretrain/mae_vit-base-p16_in1k.py``; from the authors' or another file with ``--cfg-options
+model.backbone.init_cfg.checkpoint=FILE``. 100 epochs at batch 64 (ViTDet: 64 GPUs x 1 image of 10.9 GB). Published: 51.6
+box AP, 45.9 mask AP (Li et al., 2022, Table 5, and detectron2's projects/ViTDet/README.md; seeds differ by about 0.1).
 """
 _base_ = [
     '../_base_/default_runtime.py', '../_base_/datasets/coco_instance.py',

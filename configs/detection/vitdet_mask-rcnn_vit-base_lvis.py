@@ -1,7 +1,6 @@
 """ViTDet Mask R-CNN with MAE's ViT-B/16 on LVIS v1: detectron2's recipe. Needs the package ``lvis``.
 
-    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-base_lvis.py 8 --fit-batch accumulate --cfg-options \
-        model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-base-p16_in1k/iter_499200.pth
+    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-base_lvis.py 8 --fit-batch accumulate
 
 100 epochs at batch 64, 156,250 iterations; rare classes are repeated, and the loss is federated. Published: 40.2 box
 AP, 38.2 mask AP (detectron2's projects/ViTDet/README.md; seeds differ by about 0.3). Data under data/lvis, or under

@@ -1,7 +1,6 @@
 """ViTDet Mask R-CNN with MAE's ViT-H/14 on COCO: detectron2's recipe. The patch filters are resized from 14 to 16.
 
-    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-huge_coco.py 8 --fit-batch accumulate --cfg-options \
-        model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-huge-p14_in1k/iter_499200.pth
+    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-huge_coco.py 8 --fit-batch accumulate
 
 75 epochs at batch 64; 31.5 GB an image in detectron2. Norms and positions decay too. Published: 56.7 box AP, 50.1 mask
 AP (Li et al., 2022, Table 5); 56.7 and 50.2 in detectron2's projects/ViTDet/README.md; seeds differ by about 0.1.

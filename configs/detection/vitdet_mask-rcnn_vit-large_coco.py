@@ -1,7 +1,6 @@
 """ViTDet Mask R-CNN with MAE's ViT-L/16 on COCO: detectron2's recipe.
 
-    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-large_coco.py 8 --fit-batch accumulate --cfg-options \
-        model.backbone.init_cfg.checkpoint=work_dirs/mae_vit-large-p16_in1k/iter_499200.pth
+    bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-large_coco.py 8 --fit-batch accumulate
 
 100 epochs at batch 64; 20.9 GB an image in detectron2. Published: 55.6 box AP, 49.2 mask AP (Li et al., 2022, Table 5);
 55.5 and 49.2 in detectron2's projects/ViTDet/README.md; seeds differ by about 0.1.

@@ -1,4 +1,4 @@
-# ViTDet (Li et al., 2022): Mask R-CNN on a plain ViT-B/16, as in detectron2's configs/common/models/mask_rcnn_vitdet.py.
+# ViTDet (Li et al., 2022): Mask R-CNN on a plain ViT-B/16, as detectron2's configs/common/models/mask_rcnn_vitdet.py.
 # Windows of 14 patches, four global blocks, decomposed relative position, a simple feature pyramid on the last map.
 default_scope = 'mmdet'
 norm_cfg = dict(type='mae_plugin.LayerNorm2d', eps=1e-6)
