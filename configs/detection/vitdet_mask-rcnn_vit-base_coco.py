@@ -3,8 +3,9 @@
     bash tools/dist_train.sh configs/detection/vitdet_mask-rcnn_vit-base_coco.py 8 --fit-batch accumulate
 
 Starts from ``configs/pretrain/mae_vit-base-p16_in1k.py``; from the authors' or another file with ``--cfg-options
-model.backbone.init_cfg.checkpoint=FILE``. 100 epochs at batch 64 (ViTDet: 64 GPUs x 1 image of 10.9 GB). Published: 51.6
-box AP, 45.9 mask AP (Li et al., 2022, Table 5, and detectron2's projects/ViTDet/README.md; seeds differ by about 0.1).
+model.backbone.init_cfg.checkpoint=FILE``. 100 epochs at batch 64 (ViTDet: 64 GPUs x 1 image of 10.9 GB). Published:
+51.6 box AP, 45.9 mask AP (Li et al., 2022, Table 5, and detectron2's projects/ViTDet/README.md; seeds differ by about
+0.1).
 """
 _base_ = [
     '../_base_/default_runtime.py', '../_base_/datasets/coco_instance.py',
