@@ -17,7 +17,8 @@ max_iters = 5000
 
 model = dict(roi_head=dict(bbox_head=dict(num_classes=len(classes))))
 images = dict(
-    type='VOCDataset', data_root=data_root, metainfo=dict(classes=classes), data_prefix=dict(_delete_=True), **folders)
+    type='VOCDataset', data_root=data_root, metainfo=dict(classes=classes),
+    data_prefix=dict(_delete_=True, sub_data_root=''), **folders)
 train_dataloader = dict(dataset=dict(**images, ann_file=ann_files['train']))
 val_dataloader = dict(
     dataset=dict(
