@@ -5,23 +5,42 @@ MMEngine imports this module, and then the ``locations``, when it first meets th
 registry".
 """
 
+from importlib import import_module
+
 from mmengine import registry as mm
 
 _SCOPE = 'mae_plugin'
 
-MODELS = mm.Registry('model', parent=mm.MODELS, scope=_SCOPE, locations=['mae_plugin.models'])
-WEIGHT_INITIALIZERS = mm.Registry(
+# Parts that are made of mmpretrain's, mmdet's or mmseg's classes: their module is imported when one is first named, so
+# that nothing else needs the library.
+_IN_LIBRARIES: dict[str, str] = {}
+
+
+class Registry(mm.Registry):
+    """MMEngine's registry, which also finds the parts that need a library."""
+
+    def get(self, key: str):
+        """The class of a name, or None."""
+        module = _IN_LIBRARIES.get(key.removeprefix(f'{_SCOPE}.'))
+        if module is not None:
+            import_module(module)
+        return super().get(key)
+
+
+MODELS = Registry('model', parent=mm.MODELS, scope=_SCOPE, locations=['mae_plugin.models'])
+WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=mm.WEIGHT_INITIALIZERS, scope=_SCOPE, locations=['mae_plugin.models'])
 
-DATASETS = mm.Registry('dataset', parent=mm.DATASETS, scope=_SCOPE, locations=['mae_plugin.datasets'])
-DATA_SAMPLERS = mm.Registry('data sampler', parent=mm.DATA_SAMPLERS, scope=_SCOPE, locations=['mae_plugin.datasets'])
-TRANSFORMS = mm.Registry('transform', parent=mm.TRANSFORMS, scope=_SCOPE, locations=['mae_plugin.datasets'])
+DATASETS = Registry('dataset', parent=mm.DATASETS, scope=_SCOPE, locations=['mae_plugin.datasets'])
+DATA_SAMPLERS = Registry('data sampler', parent=mm.DATA_SAMPLERS, scope=_SCOPE, locations=['mae_plugin.datasets'])
+TRANSFORMS = Registry('transform', parent=mm.TRANSFORMS, scope=_SCOPE, locations=['mae_plugin.datasets'])
 
-HOOKS = mm.Registry('hook', parent=mm.HOOKS, scope=_SCOPE, locations=['mae_plugin.engine'])
-LOOPS = mm.Registry('loop', parent=mm.LOOPS, scope=_SCOPE, locations=['mae_plugin.engine'])
-METRICS = mm.Registry('metric', parent=mm.METRICS, scope=_SCOPE, locations=['mae_plugin.engine'])
-OPTIM_WRAPPERS = mm.Registry(
+HOOKS = Registry('hook', parent=mm.HOOKS, scope=_SCOPE, locations=['mae_plugin.engine'])
+LOOPS = Registry('loop', parent=mm.LOOPS, scope=_SCOPE, locations=['mae_plugin.engine'])
+METRICS = Registry('metric', parent=mm.METRICS, scope=_SCOPE, locations=['mae_plugin.engine'])
+OPTIMIZERS = Registry('optimizer', parent=mm.OPTIMIZERS, scope=_SCOPE, locations=['mae_plugin.engine'])
+OPTIM_WRAPPERS = Registry(
     'optimizer wrapper', parent=mm.OPTIM_WRAPPERS, scope=_SCOPE, locations=['mae_plugin.engine'])
-OPTIM_WRAPPER_CONSTRUCTORS = mm.Registry(
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', parent=mm.OPTIM_WRAPPER_CONSTRUCTORS, scope=_SCOPE,
     locations=['mae_plugin.engine'])

@@ -29,6 +29,16 @@ def test_bias_table_by_hand():
     assert torch.equal(bias[:, 0, 0], rel_pos.table[-1])
 
 
+def test_bias_without_class_token_is_the_patches_part():
+    with_token, without = (RelPosBias(2, 4, (2, 3), with_cls_token=value) for value in (True, False))
+    torch.nn.init.normal_(with_token.table)
+    with torch.no_grad():
+        without.table.copy_(with_token.table[:-3])
+    q = torch.zeros(1, 2, 6, 4)
+    for grid in ((2, 3), (3, 4)):
+        assert torch.equal(without(q, grid), with_token(q, grid)[..., 1:, 1:])
+
+
 def test_tables_are_resized_to_the_grid():
     decomposed = DecomposedRelPos(1, 2, (2, 2))
     with torch.no_grad():
@@ -42,7 +52,7 @@ def test_tables_are_resized_to_the_grid():
 
 def test_a_fresh_relative_position_changes_nothing():
     imgs = torch.randn(2, 3, 48, 64)
-    for rel_pos, with_cls in (('DecomposedRelPos', False), ('RelPosBias', True)):
+    for rel_pos, with_cls in (('DecomposedRelPos', False), ('RelPosBias', True), ('RelPosBias', False)):
         outputs = []
         for cfg in (None, dict(type=rel_pos)):
             torch.manual_seed(0)

@@ -103,6 +103,52 @@ def test_windows_do_not_see_each_other():
     assert torch.equal(before[..., 2:, :], after[..., 2:, :]) and torch.equal(before[..., :2, 2:], after[..., :2, 2:])
 
 
+def test_convolutions_begin_as_the_identity_and_then_join_the_windows():
+    options = dict(out_type='featmap', with_cls_token=False, window_size=2, window_block_indexes=[0, 1, 2])
+    model = tiny(**options, conv_block_indexes=[1])
+    imgs = torch.randn(1, 3, 64, 64)
+    plain = tiny(**options)
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if '.residual.' not in name})
+    torch.testing.assert_close(model(imgs)[0], plain(imgs)[0])
+    torch.nn.init.ones_(model.blocks[1].residual.norm3.weight)
+    changed = imgs.clone()
+    changed[..., :32, :32] += 1
+    difference = (model(imgs)[0] != model(changed)[0]).any(dim=1)[0]
+    assert difference[:, 2:].any() and difference[2:].any()
+
+
+def test_convolution_block_by_hand():
+    model = tiny(out_type='featmap', with_cls_token=False, conv_block_indexes=[0])
+    block, x = model.blocks[0].residual, torch.randn(1, 48, 4, 4)
+    torch.nn.init.normal_(block.norm3.weight)
+
+    def norm(layer, x):
+        x = (x - x.mean(1, keepdim=True)) / (x.var(1, keepdim=True, unbiased=False) + 1e-6).sqrt()
+        return x * layer.weight[:, None, None] + layer.bias[:, None, None]
+
+    y = torch.nn.functional.gelu(norm(block.norm1, block.conv1(x)))
+    y = norm(block.norm3, block.conv3(torch.nn.functional.gelu(norm(block.norm2, block.conv2(y)))))
+    torch.testing.assert_close(block(x), x + y)
+
+
+ALL = {name for name, _ in tiny().named_parameters()}
+LAST = {name for name in ALL if name.startswith('blocks.2.')}
+
+
+@pytest.mark.parametrize('options, trained', [
+    (dict(), ALL),
+    (dict(trainable_blocks=0), set()),
+    (dict(trainable_blocks=.5), {f'blocks.2.{name}' for name in BLOCK[6:]} | {'norm.weight', 'norm.bias'}),
+    (dict(trainable_blocks=1), LAST | {'norm.weight', 'norm.bias'}),
+    (dict(trainable_blocks=3), {name for name in ALL if name.startswith(('blocks.', 'norm.'))}),
+    (dict(trainable_blocks=0, out_type='avg_featmap'), {'fc_norm.weight', 'fc_norm.bias'}),
+    (dict(trainable_blocks=1, out_type='featmap'), LAST)])
+def test_partial_fine_tuning_trains_what_the_paper_says(options, trained):
+    model = tiny(**options)
+    model.train()(torch.randn(2, 3, 64, 64))[0].square().sum().backward() if trained else None
+    assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == trained
+
+
 def test_layer_scale_of_one_changes_nothing():
     imgs = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(tiny()(imgs)[0], tiny(init_values=1.)(imgs)[0])
@@ -147,6 +193,9 @@ def test_initialisation_follows_the_authors():
     (dict(window_size=2), 'give both or neither'),
     (dict(window_size=2, window_block_indexes=[0]), 'with_cls_token=False'),
     (dict(rel_pos=dict(type='DecomposedRelPos')), 'needs with_cls_token=False'),
+    (dict(conv_block_indexes=[0]), 'with_cls_token=False'),
+    (dict(trainable_blocks=4), 'trainable_blocks=4 is neither a whole number from 0 to depth=3 nor 0.5'),
+    (dict(trainable_blocks=1.5), 'trainable_blocks=1.5 is neither'),
 ])
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):

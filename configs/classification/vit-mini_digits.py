@@ -17,7 +17,8 @@ model = dict(
         init_cfg=dict(checkpoint='work_dirs/mae_vit-mini-p8_digits/iter_10000.pth')),
     head=dict(num_classes=10, in_channels=128))
 # Few CPUs are faster in bfloat16; --amp asks for it.
-optim_wrapper = dict(dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=8e-4, weight_decay=0.05))
+optim_wrapper = dict(
+    dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=8e-4, weight_decay=0.05))
 auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=30),

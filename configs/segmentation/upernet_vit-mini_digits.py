@@ -28,7 +28,8 @@ model = dict(
         loss_decode=loss),
     auxiliary_head=dict(in_channels=128, channels=64, num_classes=11, norm_cfg=norm_cfg, loss_decode=loss))
 # Few CPUs are faster in bfloat16; --amp asks for it.
-optim_wrapper = dict(dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=1e-3, weight_decay=0.05))
+optim_wrapper = dict(
+    dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=1e-3, weight_decay=0.05))
 auto_scale_lr = dict(base_batch_size=8)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=50),

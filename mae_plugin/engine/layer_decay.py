@@ -1,28 +1,45 @@
 """Optimizer constructors: who is decayed, and the learning rate of each layer."""
 
+from collections.abc import Callable
+
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+# As detectron2 understands "norm": torch's own. LayerNorm2d, which is none of them there, is decayed.
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
+# Kinds of parameters that may go without weight decay: (name, parameter, its module) -> belongs to the kind.
+NO_DECAY_KINDS: dict[str, Callable[[str, nn.Parameter, nn.Module], bool]] = {
+    '1d': lambda name, parameter, module: parameter.ndim <= 1,
+    'norm': lambda name, parameter, module: type(module) in _NORMS,
+    'pos_embed': lambda name, parameter, module: name.rpartition('.')[2] == 'pos_embed',
+    'cls_token': lambda name, parameter, module: name.rpartition('.')[2] == 'cls_token',
+    'rel_pos': lambda name, parameter, module: '.rel_pos.' in name,
+}
+
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """No weight decay for biases and other parameters of one dimension, as in MAE's pretraining.
+    """No weight decay for some kinds of parameters: in pretraining, biases and all others of one dimension.
 
     Parameters with equal settings share a group: the optimizer updates a group in few launches, where MMEngine's own
     constructor makes a group of each tensor.
 
     Args:
         optim_wrapper_cfg: Config of the wrapper, with its ``optimizer``.
-        paramwise_cfg: No key is known here; :class:`LayerDecayOptimWrapperConstructor` knows one.
+        paramwise_cfg: ``dict(no_decay=('1d', ))``: the kinds of parameters without weight decay. ``1d`` are those of
+            one dimension, so all biases; ``norm`` those of torch's norm layers; ``pos_embed``, ``cls_token`` and
+            ``rel_pos`` those of this name.
 
     Raises:
-        ValueError: If ``paramwise_cfg`` holds an unknown key.
+        ValueError: If ``paramwise_cfg`` holds an unknown key, or ``no_decay`` an unknown kind.
     """
 
-    known_keys: tuple[str, ...] = ()
+    known_keys: tuple[str, ...] = ('no_decay', )
+    default_no_decay: tuple[str, ...] = ('1d', )
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
@@ -30,6 +47,10 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if unknown:
             raise ValueError(f'paramwise_cfg has the unknown keys {sorted(unknown)}; '
                              f'{type(self).__name__} knows {list(self.known_keys) or "none"}')
+        self.no_decay = tuple(self.paramwise_cfg.get('no_decay', self.default_no_decay))
+        strange = [kind for kind in self.no_decay if kind not in NO_DECAY_KINDS]
+        if strange:
+            raise ValueError(f'paramwise_cfg.no_decay has the unknown kinds {strange}; there are {[*NO_DECAY_KINDS]}')
         # An empty one would make MMEngine leave out add_params.
         self.paramwise_cfg = dict(self.paramwise_cfg, grouped=True)
 
@@ -38,7 +59,9 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         groups: dict[tuple[float, float], list] = {}
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault(self.multipliers(name, parameter, module), []).append(parameter)
+                owner = module.get_submodule(name.rpartition('.')[0])
+                decayed = not any(NO_DECAY_KINDS[kind](name, parameter, owner) for kind in self.no_decay)
+                groups.setdefault((self.lr_mult(name, module), float(decayed)), []).append(parameter)
         for (lr_mult, decay_mult), members in groups.items():
             group = dict(params=members)
             if self.base_lr is not None:
@@ -49,9 +72,9 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         print_log(f'Optimizer: {sum(map(len, groups.values()))} tensors in {len(groups)} groups of equal settings.',
                   logger='current')
 
-    def multipliers(self, name: str, parameter: nn.Parameter, model: nn.Module) -> tuple[float, float]:
-        """Factors on the learning rate and the weight decay of a parameter."""
-        return 1., 0. if parameter.ndim <= 1 else 1.
+    def lr_mult(self, name: str, model: nn.Module) -> float:
+        """Factor on the learning rate of a parameter of ``model``."""
+        return 1.
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -59,26 +82,25 @@ class LayerDecayOptimWrapperConstructor(GroupedOptimWrapperConstructor):
     """Layer-wise learning rates for fine-tuning: the nearer to the image, the slower (BEiT; MAE, Table 9).
 
     The learning rate of depth i is multiplied by ``layer_decay_rate ** (last - i)``. The model's ``backbone`` tells
-    the depth of its parameters by ``get_layer_depth`` and those not to decay by ``no_weight_decay``; neck and heads
-    are the last depth.
+    the depth of its parameters by ``get_layer_depth``; neck and heads are the last depth.
 
     Args:
         optim_wrapper_cfg: Config of the wrapper, with its ``optimizer``.
-        paramwise_cfg: ``dict(layer_decay_rate=0.75)``.
+        paramwise_cfg: ``dict(layer_decay_rate=0.75, no_decay=('1d', 'pos_embed', 'cls_token'))``, for ``no_decay`` see
+            :class:`GroupedOptimWrapperConstructor`; the default is that of MAE's fine-tuning.
 
     Raises:
         ValueError: If the model's backbone has no ``get_layer_depth``, or ``paramwise_cfg`` holds an unknown key.
     """
 
-    known_keys = ('layer_decay_rate', )
+    known_keys = ('layer_decay_rate', 'no_decay')
+    default_no_decay = ('1d', 'pos_embed', 'cls_token')
 
-    def multipliers(self, name: str, parameter: nn.Parameter, model: nn.Module) -> tuple[float, float]:
-        """Factors on the learning rate and the weight decay of a parameter."""
+    def lr_mult(self, name: str, model: nn.Module) -> float:
+        """``layer_decay_rate`` to the power of the layers above the parameter's."""
         backbone = getattr(model, 'backbone', None)
-        if not (hasattr(backbone, 'get_layer_depth') and hasattr(backbone, 'no_weight_decay')):
-            raise ValueError(f'layer decay needs a model with a backbone that has get_layer_depth and no_weight_decay, '
-                             f'as mae_plugin.PlainViT; {type(backbone).__name__} has not')
+        if not hasattr(backbone, 'get_layer_depth'):
+            raise ValueError('layer decay needs a model with a backbone that has get_layer_depth, as '
+                             f'mae_plugin.PlainViT; {type(backbone).__name__} has not')
         depth, num_layers = backbone.get_layer_depth(name, prefix='backbone.')
-        lr_mult = self.paramwise_cfg.get('layer_decay_rate', 1.) ** (num_layers - 1 - depth)
-        undecayed = parameter.ndim <= 1 or name.removeprefix('backbone.') in backbone.no_weight_decay()
-        return lr_mult, 0. if undecayed else 1.
+        return self.paramwise_cfg.get('layer_decay_rate', 1.) ** (num_layers - 1 - depth)

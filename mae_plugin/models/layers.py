@@ -131,6 +131,38 @@ class Attention(nn.Module):
         return x.unflatten(2, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
+class ResidualConv(nn.Module):
+    """Residual bottleneck of convolutions between windows (ViTDet, Li et al., 2022, section 3): 1x1, 3x3, 1x1.
+
+    Each is followed by :class:`LayerNorm2d`, the first two by GELU. The last norm's weight begins at zero, so that the
+    block begins as the identity. Parameter names are detectron2's.
+
+    Args:
+        dim: Channels of the map; half of them in the bottleneck.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(dim, dim // 2, 1, bias=False)
+        self.norm1 = LayerNorm2d(dim // 2)
+        self.conv2 = nn.Conv2d(dim // 2, dim // 2, 3, padding=1, bias=False)
+        self.norm2 = LayerNorm2d(dim // 2)
+        self.conv3 = nn.Conv2d(dim // 2, dim, 1, bias=False)
+        self.norm3 = LayerNorm2d(dim)
+
+    def init_weights(self) -> None:
+        """Convolutions as He et al. (2015) by fan-out; the last norm's weight zero."""
+        for conv in (self.conv1, self.conv2, self.conv3):
+            nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
+        nn.init.zeros_(self.norm3.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, h, w) to (B, C, h, w)."""
+        y = F.gelu(self.norm1(self.conv1(x)))
+        y = F.gelu(self.norm2(self.conv2(y)))
+        return x + self.norm3(self.conv3(y))
+
+
 class Block(nn.Module):
     """Pre-norm transformer block: attention and MLP, each with a residual connection.
 
@@ -142,10 +174,12 @@ class Block(nn.Module):
         init_values: Start value of the layer scale (``ls1``, ``ls2``); None leaves it out.
         window_size: Side of the windows attention is confined to, in patches; 0 for all tokens.
         rel_pos: Relative position module of the attention, or None.
+        residual_conv: Append a :class:`ResidualConv`, ``residual``.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4., drop_path: float = 0.,
-                 init_values: float | None = None, window_size: int = 0, rel_pos: nn.Module | None = None) -> None:
+                 init_values: float | None = None, window_size: int = 0, rel_pos: nn.Module | None = None,
+                 residual_conv: bool = False) -> None:
         super().__init__()
         self.window_size = window_size
         self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
@@ -155,13 +189,17 @@ class Block(nn.Module):
         self.ls1 = nn.Identity() if init_values is None else LayerScale(dim, init_values)
         self.ls2 = nn.Identity() if init_values is None else LayerScale(dim, init_values)
         self.drop_path = DropPath(drop_path) if drop_path else nn.Identity()
+        self.residual = ResidualConv(dim) if residual_conv else None
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None, num_queries: int | None = None) -> Tensor:
         """Tokens (B, N, dim) to (B, N, dim), or to the last ``num_queries`` of them; see :class:`Attention`."""
         attend = self._attend_in_windows if self.window_size else self.attn
         y = attend(self.norm1(x), grid, num_queries)
         x = x[:, -y.size(1):] + self.drop_path(self.ls1(y))
-        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+        x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+        if self.residual is not None:
+            x = self.residual(x.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
+        return x
 
     def _attend_in_windows(self, x: Tensor, grid: tuple[int, int], num_queries: None) -> Tensor:
         """Attention within windows; the zeros that fill up a window take part in it, as in ViTDet."""

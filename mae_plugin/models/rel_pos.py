@@ -24,12 +24,16 @@ class DecomposedRelPos(nn.Module):
         num_heads: Attention heads (unused: the tables are shared by the heads).
         head_dim: Channels of a head.
         grid: (h, w) the tables are made for.
+        with_cls_token: Must be False: a class token has no place on the grid.
+
+    Raises:
+        ValueError: If there is a class token.
     """
 
-    with_cls_token = False
-
-    def __init__(self, num_heads: int, head_dim: int, grid: tuple[int, int]) -> None:
+    def __init__(self, num_heads: int, head_dim: int, grid: tuple[int, int], with_cls_token: bool = False) -> None:
         super().__init__()
+        if with_cls_token:
+            raise ValueError('DecomposedRelPos needs with_cls_token=False')
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid[0] - 1, head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid[1] - 1, head_dim))
 
@@ -55,27 +59,27 @@ class DecomposedRelPos(nn.Module):
 class RelPosBias(nn.Module):
     """Relative position bias of BEiT (Bao et al., 2022), as the published MAE number on ADE20K uses it.
 
-    One learned number for each head and offset between two patches, and three for pairs with the class token. Other
-    grids than ``grid`` resize the table bilinearly.
+    One learned number for each head and offset between two patches and, where there is a class token, three for pairs
+    with it. Other grids than ``grid`` resize the table bilinearly.
 
     Args:
         num_heads: Attention heads.
         head_dim: Channels of a head (unused: the bias does not look at the query).
         grid: (h, w) the table is made for.
+        with_cls_token: Whether a class token precedes the patches.
     """
 
-    with_cls_token = True
-
-    def __init__(self, num_heads: int, head_dim: int, grid: tuple[int, int]) -> None:
+    def __init__(self, num_heads: int, head_dim: int, grid: tuple[int, int], with_cls_token: bool = True) -> None:
         super().__init__()
-        self.grid = tuple(grid)
+        self.grid, self.with_cls_token = tuple(grid), with_cls_token
         # Rows: all offsets, then class token to patch, patch to class token, class token to itself.
-        self.table = nn.Parameter(torch.zeros((2 * grid[0] - 1) * (2 * grid[1] - 1) + 3, num_heads))
+        offsets = (2 * grid[0] - 1) * (2 * grid[1] - 1)
+        self.table = nn.Parameter(torch.zeros(offsets + 3 * with_cls_token, num_heads))
 
     def forward(self, q: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Bias (1, heads, 1 + h * w, 1 + h * w) for ``grid`` (h, w); ``q`` only tells the type."""
+        """Bias (1, heads, N, N) for ``grid`` (h, w), N = h * w, one more with a class token; ``q`` gives the type."""
         h, w = grid
-        offsets = self.table[:-3]
+        offsets = self.table[:-3] if self.with_cls_token else self.table
         if tuple(grid) != self.grid:
             old = tuple(2 * size - 1 for size in self.grid)
             dtype = torch.promote_types(offsets.dtype, torch.float32)
@@ -85,7 +89,8 @@ class RelPosBias(nn.Module):
         rows, columns = _relative_index(h, offsets.device), _relative_index(w, offsets.device)
         index = rows[:, None, :, None] * (2 * w - 1) + columns[None, :, None, :]
         bias = offsets[index.reshape(h * w, h * w)]  # (L, L, heads)
-        cls_to_patch, patch_to_cls, cls_to_cls = self.table[-3:]
-        top = torch.cat([cls_to_cls.expand(1, 1, -1), cls_to_patch.expand(1, h * w, -1)], dim=1)
-        rest = torch.cat([patch_to_cls.expand(h * w, 1, -1), bias], dim=1)
-        return torch.cat([top, rest]).permute(2, 0, 1).unsqueeze(0).to(q.dtype)
+        if self.with_cls_token:
+            cls_to_patch, patch_to_cls, cls_to_cls = self.table[-3:]
+            top = torch.cat([cls_to_cls.expand(1, 1, -1), cls_to_patch.expand(1, h * w, -1)], dim=1)
+            bias = torch.cat([top, torch.cat([patch_to_cls.expand(h * w, 1, -1), bias], dim=1)])
+        return bias.permute(2, 0, 1).unsqueeze(0).to(q.dtype)

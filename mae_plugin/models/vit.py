@@ -41,10 +41,15 @@ class PlainViT(BaseModule):
         init_values: Start value of layer scale, None for none.
         window_size: Side, in patches, of the windows of the blocks ``window_block_indexes``; 0 for none.
         window_block_indexes: Blocks that attend within windows; all others see everything.
+        conv_block_indexes: Blocks after which a residual bottleneck of convolutions carries information from window to
+            window, the alternative to global blocks (ViTDet, section 3). They begin as the identity.
         rel_pos: Relative position, ``dict(type='mae_plugin.DecomposedRelPos', size=None)`` or
             ``dict(type='mae_plugin.RelPosBias')``. ``size`` is the grid (one number or a pair) the tables of the
             global blocks are made for, by default that of ``pos_embed``; windowed blocks use ``window_size``.
         freeze_pos_embed: Keep the position embedding fixed, as pretraining does; fine-tuning trains it.
+        trainable_blocks: Partial fine-tuning (MAE, section 4.3): train only the last so many blocks and the final norm.
+            0.5 is half a block, the MLP of the last one with its norm; 0 freezes the whole encoder, as linear probing
+            does; None trains all. A ``fc_norm``, which is not pretrained, is always trained.
         init_cfg: Usually ``dict(type='mae_plugin.MAEPretrained', checkpoint=...)``.
 
     Raises:
@@ -66,8 +71,10 @@ class PlainViT(BaseModule):
                  init_values: float | None = None,
                  window_size: int = 0,
                  window_block_indexes: Sequence[int] = (),
+                 conv_block_indexes: Sequence[int] = (),
                  rel_pos: dict | None = None,
                  freeze_pos_embed: bool = False,
+                 trainable_blocks: float | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.img_size, self.patch_size = tuple(to_2tuple(img_size)), tuple(to_2tuple(patch_size))
@@ -75,7 +82,8 @@ class PlainViT(BaseModule):
         self.out_type, self.with_cls_token = out_type, with_cls_token
         self.out_indices = self._block_indexes('out_indices', out_indices)
         windowed = self._block_indexes('window_block_indexes', window_block_indexes)
-        self._check_options(windowed, window_size)
+        convolved = self._block_indexes('conv_block_indexes', conv_block_indexes)
+        self._check_options(windowed, window_size, convolved)
         self.grid = self._grid_of(*self.img_size)
 
         self.patch_embed = PatchEmbed(self.patch_size, in_chans, embed_dim)
@@ -88,7 +96,8 @@ class PlainViT(BaseModule):
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio, drop_path[i], init_values,
                   window_size if i in windowed else 0,
-                  self._build_rel_pos(rel_pos, num_heads, window_size if i in windowed else 0))
+                  self._build_rel_pos(rel_pos, num_heads, window_size if i in windowed else 0),
+                  residual_conv=i in convolved)
             for i in range(depth))
         # Only the norm that the output uses exists, and blocks that never run are frozen: a parameter that waits for a
         # gradient in vain would stop DDP.
@@ -98,6 +107,8 @@ class PlainViT(BaseModule):
             self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
         elif out_type == 'avg_featmap':
             self.fc_norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
+        if trainable_blocks is not None:
+            self._freeze(trainable_blocks)
 
     def forward(self, imgs: Tensor, mask: PatchMask | None = None) -> tuple[Tensor, ...]:
         """Encode images (B, C, H, W), of any size the patch divides.
@@ -160,7 +171,21 @@ class PlainViT(BaseModule):
                              f'so they run from 0 to {self.depth - 1}')
         return tuple(i % self.depth for i in indexes)
 
-    def _check_options(self, windowed: tuple[int, ...], window_size: int) -> None:
+    def _freeze(self, trainable_blocks: float) -> None:
+        """Leave only the last ``trainable_blocks`` trainable, and what follows them."""
+        if trainable_blocks not in (0.5, *range(self.depth + 1)):
+            raise ValueError(f'trainable_blocks={trainable_blocks} is neither a whole number from 0 to depth='
+                             f'{self.depth} nor 0.5, half a block')
+        trained = [*self.blocks[self.depth - int(trainable_blocks):]]
+        if trainable_blocks == 0.5:
+            trained = [self.blocks[-1].norm2, self.blocks[-1].mlp, self.blocks[-1].ls2]
+        trained += [self.fc_norm] if self.out_type == 'avg_featmap' else []
+        trained += [self.norm] if trainable_blocks and self.out_type in ('raw', 'cls_token') else []
+        wanted = {parameter for part in trained for parameter in part.parameters() if parameter.requires_grad}
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter in wanted)
+
+    def _check_options(self, windowed: tuple[int, ...], window_size: int, convolved: tuple[int, ...]) -> None:
         if self.out_type not in OUT_TYPES:
             raise ValueError(f"out_type='{self.out_type}' is not one of {OUT_TYPES}")
         if self.out_type == 'cls_token' and not self.with_cls_token:
@@ -168,8 +193,8 @@ class PlainViT(BaseModule):
         if bool(windowed) != bool(window_size):
             raise ValueError(f'window_size={window_size} and window_block_indexes={list(windowed)}: '
                              f'give both or neither')
-        if windowed and self.with_cls_token:
-            raise ValueError('windows hold patches only: use with_cls_token=False')
+        if (windowed or convolved) and self.with_cls_token:
+            raise ValueError('windows and convolutions hold patches only: use with_cls_token=False')
 
     def _build_rel_pos(self, cfg: dict | None, num_heads: int, window_size: int) -> nn.Module | None:
         if cfg is None:
@@ -177,14 +202,15 @@ class PlainViT(BaseModule):
         cfg = dict(cfg)
         size = cfg.pop('size', None)
         grid = to_2tuple(window_size or size or self.grid)
-        rel_pos = MODELS.build(dict(cfg, num_heads=num_heads, head_dim=self.embed_dim // num_heads, grid=grid))
-        if rel_pos.with_cls_token != self.with_cls_token:
-            raise ValueError(f'{type(rel_pos).__name__} needs with_cls_token={rel_pos.with_cls_token}')
-        return rel_pos
+        return MODELS.build(dict(cfg, num_heads=num_heads, head_dim=self.embed_dim // num_heads, grid=grid,
+                                 with_cls_token=self.with_cls_token))
 
     def init_weights(self) -> None:
         """Initialise as MAE does, then apply ``init_cfg``, which thus has the last word."""
         init_transformer(self)
+        for block in self.blocks:
+            if block.residual is not None:
+                block.residual.init_weights()
         if self.with_cls_token:
             nn.init.normal_(self.cls_token, std=.02)
         if self.init_cfg:
@@ -205,7 +231,3 @@ class PlainViT(BaseModule):
         if name.startswith('blocks.'):
             return int(name.split('.')[1]) + 1, last + 1
         return last, last + 1
-
-    def no_weight_decay(self) -> set[str]:
-        """Parameters that fine-tuning does not decay, beside those of one dimension."""
-        return {'cls_token', 'pos_embed'}
