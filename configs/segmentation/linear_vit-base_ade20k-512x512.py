@@ -11,7 +11,7 @@ _base_ = './upernet_vit-base_ade20k-512x512.py'
 recipe = dict(_delete_=True, batch_size=16)
 model = dict(
     backbone=dict(trainable_blocks=0, out_indices=(11, ), init_values=None, drop_path_rate=0., rel_pos=None),
-    neck=dict(_delete_=True, type='mae_plugin.BatchNormMaps', in_channels=768),
+    neck=dict(_delete_=True, type='mae_plugin.BatchNormMap', in_channels=768),
     decode_head=dict(
         _delete_=True,
         type='FCNHead',
