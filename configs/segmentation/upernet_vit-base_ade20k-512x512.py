@@ -28,7 +28,6 @@ train_dataloader = dict(
     dataset=dict(pipeline=[
         dict(type='LoadImageFromFile'),
         dict(type='LoadAnnotations'),
-        dict(type='mae_plugin.CheckLabelMap', num_classes=150),
         dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
         dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
         dict(type='RandomFlip', prob=0.5),
@@ -40,7 +39,6 @@ val_dataloader = dict(
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=(2048, 512), keep_ratio=True),
         dict(type='LoadAnnotations'),
-        dict(type='mae_plugin.CheckLabelMap', num_classes=150),
         dict(type='PackSegInputs'),
     ]))
 test_dataloader = val_dataloader
