@@ -95,3 +95,9 @@ def test_a_config_that_tests_as_it_validates_does_so_with_options_too():
     assert (cfg.val_dataloader.batch_size, cfg.test_dataloader.batch_size) == (3, 5)
     cfg = run_config.load_config(DETECTION, ['val_dataloader=None', 'val_evaluator=None', 'val_cfg=None'])
     assert cfg.val_dataloader is None and cfg.test_dataloader.batch_size == 16
+
+
+def test_crops_take_the_size_of_the_models_images():
+    cfg = prepared(IMAGES, 'model.backbone.img_size=96', 'val_dataloader.dataset.pipeline.0.size=64')
+    sizes = [cfg[f'{split}_dataloader'].dataset.pipeline[0].size for split in ('train', 'val', 'test')]
+    assert sizes == [96, 64, 64]
