@@ -27,7 +27,7 @@ def reduced(name):
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     model = cfg.model
     model.data_preprocessor.update(size=(64, 64), test_cfg=dict(size=(64, 64)))
-    model.backbone.update(embed_dim=48, num_heads=3, init_cfg=None)
+    model.backbone.update(img_size=64, embed_dim=48, num_heads=3, init_cfg=None)
     model.test_cfg.update(crop_size=(64, 64), stride=(43, 43))
     linear = model.decode_head.type == 'FCNHead'
     if linear:
@@ -150,6 +150,33 @@ def test_multi_scale_is_really_multi_scale(run, tmp_path, monkeypatch):
     assert sides == [True, False] * 24
 
 
+def test_linear_probe_trains_its_layer_only():
+    mmseg.utils.register_all_modules(init_default_scope=True)
+    model = MODELS.build(reduced('linear_vit-base_ade20k-512x512').model)
+    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == [
+        'decode_head.conv_seg.weight', 'decode_head.conv_seg.bias']
+
+
+def test_positions_are_resized_when_they_are_loaded(tmp_path):
+    """As the reproduction does: 14x14 of pretraining become 32x32, and are trained so."""
+    from mae_plugin.models import PlainViT
+    from mae_plugin.models.pos_embed import resample_pos_embed
+    settings = dict(embed_dim=48, depth=12, num_heads=3)
+    start = PlainViT(224, **settings)
+    torch.nn.init.normal_(start.pos_embed)
+    torch.save(dict(model=start.state_dict()), tmp_path / 'pretrained.pth')
+    cfg = Config.fromfile(CONFIGS / f'{BASE}.py').model.backbone
+    cfg.update(**settings)
+    cfg.init_cfg.checkpoint = str(tmp_path / 'pretrained.pth')
+    model = MODELS.build(cfg)
+    model.init_weights()
+    assert model.pos_embed.shape == (1, 1 + 32 * 32, 48)
+    torch.testing.assert_close(model.pos_embed, resample_pos_embed(start.pos_embed, (14, 14), (32, 32)))
+    assert torch.equal(model.blocks[0].attn.qkv.weight, start.blocks[0].attn.qkv.weight)
+    assert not model.blocks[0].attn.rel_pos.table.any() and (model.blocks[0].ls1.gamma == 1).all()
+    assert model.blocks[0].attn.rel_pos.table.shape == (63 * 63 + 3, 3)
+
+
 def published_rate(name, lr, rate, depth):
     """The learning rate of a parameter by BEiT's rule, as the reproduction runs it."""
     layer = depth + 1
@@ -169,7 +196,6 @@ def published_rate(name, lr, rate, depth):
 ])
 def test_learning_rates_and_decay_of_every_parameter(name, lr, rate, depth, numbers):
     cfg = reduced(name)
-    cfg.model.backbone.rel_pos.size = 4
     mmseg.utils.register_all_modules(init_default_scope=True)
     model = MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer

@@ -21,7 +21,8 @@ recipe = dict(name='upernet/base', batch_size=16)
 model = dict(
     # A test image smaller than a window is padded to one; others are left as they are.
     data_preprocessor=dict(size=(512, 512), test_cfg=dict(_delete_=True, size=(512, 512))),
-    backbone=dict(init_values=1.0, drop_path_rate=0.1, rel_pos=dict(size=32)),
+    # Positions are resized when they are loaded and trained on the grid of 32x32, as in the reproduction.
+    backbone=dict(img_size=512, init_values=1.0, drop_path_rate=0.1, init_cfg=dict(resize=True)),
     test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)))
 
 train_dataloader = dict(

@@ -12,4 +12,4 @@ model = dict(
     backbone=dict(
         with_cls_token=False,
         init_values=None,
-        rel_pos=dict(_delete_=True, type='mae_plugin.DecomposedRelPos', size=32)))
+        rel_pos=dict(type='mae_plugin.DecomposedRelPos')))
