@@ -30,7 +30,7 @@ class _Boxes:
         if x2 <= x1 or y2 <= y1:
             problem = 'has no area'
         elif x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
-            problem = f'leaves its image of {width}x{height} pixels'
+            problem = f'leaves its image of {width:g}x{height:g} pixels'
         else:
             return
         self.odd += 1

@@ -79,8 +79,9 @@ class LabelledImages:
         return list(classes) if classes else None
 
     def path(self, relative: str) -> str:
-        """A path below ``data_root``."""
-        return os.path.join(os.path.expanduser(self.cfg.get('data_root') or ''), os.path.expanduser(relative))
+        """A path below ``data_root``, or that itself."""
+        root = os.path.expanduser(self.cfg.get('data_root') or '')
+        return os.path.join(root, os.path.expanduser(relative)) if relative else root
 
     def folder(self, relative: str, key: str) -> str:
         """The folder of the setting ``key``.
@@ -99,7 +100,7 @@ class LabelledImages:
         return self._existing(relative, key, 'file', os.path.isfile)
 
     def _existing(self, relative: str, key: str, what: str, exists) -> str:
-        root, path = self.path(''), self.path(relative)
+        root, path = self.path(''), self.path(relative) or '.'
         if exists(path):
             return path
         key, missing = ('data_root', root) if root and not os.path.isdir(root) else (key, path)
@@ -148,6 +149,7 @@ def check_labels(cfg, loaders: Sequence[str]) -> None:
 
 def check_maps_when_loaded(cfg, loaders: Sequence[str]) -> None:
     """Let mmseg's pipelines check every label map that they load, in place; :func:`check_labels` sees only some."""
+    from mmengine.config import ConfigDict
     for dataset in datasets_of(cfg, loaders):
         head = cfg.model.get('module', cfg.model).get('decode_head')
         classes = head.get('num_classes') if isinstance(head, Mapping) else None
@@ -155,7 +157,7 @@ def check_maps_when_loaded(cfg, loaders: Sequence[str]) -> None:
             pipeline = dataset.cfg.get('pipeline') or []
             loading = [i for i, transform in enumerate(pipeline) if transform['type'].endswith('LoadAnnotations')]
             for i in reversed(loading):
-                pipeline.insert(i + 1, dict(type='mae_plugin.CheckLabelMap', num_classes=max(classes, 2)))
+                pipeline.insert(i + 1, ConfigDict(type='mae_plugin.CheckLabelMap', num_classes=max(classes, 2)))
 
 
 def datasets_of(cfg, loaders: Sequence[str]) -> Iterator[LabelledImages]:
