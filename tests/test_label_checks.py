@@ -93,6 +93,7 @@ def test_class_folders_that_do_not_fit(trees):
 def test_a_missing_class_of_the_validation_is_named(trees):
     class_tree(trees / 'fewer', ['cat'])
     assert 'number 1 on, nothing where the other has dog' in message(classification(trees, None, val='fewer'))
+    assert 'number 1 on, dog where the other has nothing' in message(classification(trees, None, 'fewer', 'val'))
 
 
 @pytest.mark.parametrize('content, text', [
@@ -207,6 +208,7 @@ def put(part, number, **values):
     (put('annotations', 0, bbox=[30, 10, 20, 10]), ['annotation 1 of image 7', '[30, 10, 20, 10]', '40x30', '1 of 3',
                                                     '[x, y, width, height]']),
     (put('annotations', 2, bbox=[50, 10, 5, 5]), ['annotation 3', 'leaves its image']),
+    (put('annotations', 2, bbox=[-5, 10, 20, 5]), ['annotation 3', 'leaves its image']),
     (put('annotations', 2, bbox=[5, 10, 0, 5]), ['annotation 3', 'no area']),
     (put('annotations', 2, bbox=[5, 10, 5]), ['annotation 3', 'bbox of four numbers']),
     (put('annotations', 2, bbox=['5', '10', '5', '5']), ['annotation 3', 'bbox of four numbers']),
