@@ -3,7 +3,7 @@
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook, RuntimeInfoHook
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 
 from mae_plugin.registry import HOOKS
@@ -70,7 +70,9 @@ class CheckpointFitsHook(Hook):
                 'To start a new run from its weights, set load_from or init_cfg instead of --resume')
         stored = {name.removeprefix('module.'): value for name, value in
                   checkpoint.get('state_dict', checkpoint).items()}
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):  # of several processes; of --tta
+            model = model.module
         expected = {name: value for name, value in model.state_dict().items() if 'num_batches_tracked' not in name}
         missing = [name for name in expected if name not in stored]
         resized = [name for name in expected if name in stored and stored[name].shape != expected[name].shape]

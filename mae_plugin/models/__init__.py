@@ -1,5 +1,6 @@
 """Model parts, all registered under the scope ``mae_plugin``."""
 
+from .batch_norm_map import BatchNormMap
 from .data_preprocessor import MAEDataPreprocessor
 from .federated_loss import FederatedLoss
 from .mae_decoder import MAEDecoder
@@ -13,7 +14,7 @@ from .targets import PixelTarget
 from .vit import PlainViT
 
 __all__ = [
-    'DecomposedRelPos', 'FederatedLoss', 'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained', 'MaskedAutoencoder',
-    'PatchMask', 'PixelReconstructionHead', 'PixelTarget', 'PlainViT', 'RandomMasking', 'RelPosBias',
-    'SimpleFeaturePyramid', 'TapPyramid'
+    'BatchNormMap', 'DecomposedRelPos', 'FederatedLoss', 'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained',
+    'MaskedAutoencoder', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget', 'PlainViT', 'RandomMasking',
+    'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid'
 ]
