@@ -2,11 +2,11 @@
 
 from .label_map_checks import CheckLabelMap
 from .sample_key import SampleKey, generator
-from .samplers import KeyedSampler
+from .samplers import KeyedSampler, RepeatFactorSampler
 from .transforms import KeyedRandomFlip, KeyedRandomResizedCrop, PackUnlabelled, ResizeCenterCrop
 from .unlabelled import UnlabelledImages
 
 __all__ = [
-    'CheckLabelMap', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'PackUnlabelled', 'ResizeCenterCrop',
-    'SampleKey', 'UnlabelledImages', 'generator'
+    'CheckLabelMap', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'PackUnlabelled',
+    'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey', 'UnlabelledImages', 'generator'
 ]
