@@ -13,7 +13,9 @@ _SCOPE = 'mae_plugin'
 
 # Parts that are made of mmpretrain's, mmdet's or mmseg's classes: their module is imported when one is first named, so
 # that nothing else needs the library.
-_IN_LIBRARIES: dict[str, str] = {}
+_IN_LIBRARIES: dict[str, str] = {
+    'MixupDataPreprocessor': 'mae_plugin.integrations.mmpretrain',
+}
 
 
 class Registry(mm.Registry):
