@@ -101,17 +101,17 @@ def test_what_is_no_picture_is_refused(image):
         LoopFreeRandomResizedCrop(4)(dict(img=image))
 
 
-@pytest.mark.parametrize('area, shape, sides', [
-    (.25, 1, (35, 35)),  # a quarter of 100 x 50 fits: sqrt(1250)
-    (1., 4 / 3, (82, 50)),  # sqrt(5000 * 4 / 3) = 82 wide, but 61 high: clipped to the image
-    (1., 3 / 4, (61, 50)),
+@pytest.mark.parametrize('image, area, shape, sides', [
+    ((100, 50), .25, 1, (35, 35)),  # a quarter of 100 x 50 fits: sqrt(1250)
+    ((100, 50), 1., 4 / 3, (82, 50)),  # sqrt(5000 * 4 / 3) = 82 wide, but 61 high: clipped to the image
+    ((50, 100), 1., 4 / 3, (50, 61)),
 ])
-def test_sides_of_the_loop_free_crop_are_clipped_not_drawn_again(monkeypatch, area, shape, sides):
+def test_sides_of_the_loop_free_crop_are_clipped_not_drawn_again(monkeypatch, image, area, shape, sides):
     draws = iter([area, np.log(shape)])
     monkeypatch.setattr(random, 'uniform', lambda low, high: next(draws))
-    left, top, right, bottom = LoopFreeRandomResizedCrop(8).box(100, 50)
+    left, top, right, bottom = LoopFreeRandomResizedCrop(8).box(*image)
     assert (right - left, bottom - top) == sides
-    assert 0 <= left and right <= 100 and 0 <= top and bottom <= 50
+    assert 0 <= left and right <= image[0] and 0 <= top and bottom <= image[1]
 
 
 def test_the_loop_free_crop_is_everywhere_and_its_pixels_are_torchvisions():

@@ -17,8 +17,8 @@ def _to_pil(image: np.ndarray) -> Image.Image:
         ValueError: It is something else.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f'the image is {image.dtype} {image.shape}; uint8 (height, width, 3) in the order blue, green, '
-                         "red is wanted, as LoadImageFromFile(color_type='color') gives it")
+        raise ValueError(f'the image is {image.dtype} {image.shape}, not uint8 (height, width, 3): let '
+                         "LoadImageFromFile have color_type='color' or 'color_ignore_orientation'")
     return Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
 
 
@@ -41,8 +41,8 @@ class TimmTransform:
 
     def __init__(self, **kwargs) -> None:
         if kwargs.get('re_prob'):
-            raise ValueError('TimmTransform: random erasing follows normalisation, so it is no part of the pipeline: '
-                             "give re_prob as data_preprocessor.erasing.probability of 'mae_plugin.MixupDataPreprocessor'")
+            raise ValueError('TimmTransform: random erasing follows normalisation, so re_prob is none of its settings: '
+                             "give data_preprocessor.erasing.probability to 'mae_plugin.MixupDataPreprocessor'")
         # For a prefetcher timm leaves the pixels as uint8.
         self.transform = create_transform(**kwargs, use_prefetcher=True)
 
