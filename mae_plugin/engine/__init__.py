@@ -1,12 +1,13 @@
-"""Training engine: loops, hooks, optimizer wrappers, metrics, and safe file reading."""
+"""Training engine: loops, hooks, optimizers and their wrappers, metrics, and safe file reading."""
 
 from .hooks import CheckpointFitsHook, LastValidationHook, MeanLossHook
+from .lars import Lars
 from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
 from .loops import KeyedIterTrainLoop
 from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
 
 __all__ = [
-    'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'KeyedIterTrainLoop',
+    'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'KeyedIterTrainLoop', 'Lars',
     'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanLossHook'
 ]

@@ -1,5 +1,6 @@
 """Model parts, all registered under the scope ``mae_plugin``."""
 
+from .attentive_pooling import AttentivePooling
 from .data_preprocessor import MAEDataPreprocessor
 from .mae_decoder import MAEDecoder
 from .mae_head import PixelReconstructionHead
@@ -12,6 +13,7 @@ from .targets import PixelTarget
 from .vit import PlainViT
 
 __all__ = [
-    'DecomposedRelPos', 'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained', 'MaskedAutoencoder', 'PatchMask',
-    'PixelReconstructionHead', 'PixelTarget', 'PlainViT', 'RandomMasking', 'RelPosBias', 'SimpleFeaturePyramid'
+    'AttentivePooling', 'DecomposedRelPos', 'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained', 'MaskedAutoencoder',
+    'PatchMask', 'PixelReconstructionHead', 'PixelTarget', 'PlainViT', 'RandomMasking', 'RelPosBias',
+    'SimpleFeaturePyramid'
 ]
