@@ -1,6 +1,7 @@
 """Training engine: loops, hooks, optimizers and their wrappers, metrics, and safe file reading."""
 
 from .hooks import CheckpointFitsHook, LastValidationHook, MeanLossHook
+from .knn import KNNHook, knn_accuracy, knn_scores
 from .lars import Lars
 from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
 from .loops import KeyedIterTrainLoop
@@ -8,6 +9,7 @@ from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
 
 __all__ = [
-    'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'KeyedIterTrainLoop', 'Lars',
-    'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanLossHook'
+    'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'KNNHook', 'KeyedIterTrainLoop',
+    'Lars', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanLossHook',
+    'knn_accuracy', 'knn_scores'
 ]
