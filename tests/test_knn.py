@@ -155,7 +155,8 @@ def test_the_tool_reads_any_checkpoint_of_the_encoder(folders, run_tool, tiny_ma
     """One of pretraining, the encoder alone under the authors' names, and one that was fine-tuned on the mean."""
     pytest.importorskip('mmpretrain')
     options = ['prepare_data=None', 'model.backbone.depth=3', 'model.backbone.img_size=64',
-               'model.backbone.num_heads=3', 'model.backbone.patch_size=16', 'model.backbone.embed_dim=48', 'val_dataloader.num_workers=0',
+               'model.backbone.num_heads=3', 'model.backbone.patch_size=16', 'model.backbone.embed_dim=48',
+               'val_dataloader.num_workers=0',
                *(f'{part}_dataloader.dataset.metainfo.classes=[dark,light]' for part in ('train', 'val'))]
     encoder = tiny_mae.backbone.state_dict()
     pooled = {name.replace('norm.', 'fc_norm.') if name.startswith('norm.') else name: value

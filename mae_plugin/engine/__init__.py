@@ -7,9 +7,10 @@ from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperC
 from .loops import KeyedIterTrainLoop
 from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
+from .robustness import MeanCorruptionError, SynsetAccuracy
 
 __all__ = [
     'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'KNNHook', 'KeyedIterTrainLoop',
-    'Lars', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanLossHook',
-    'knn_accuracy', 'knn_scores'
+    'Lars', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError',
+    'MeanLossHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
 ]
