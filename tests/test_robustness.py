@@ -70,7 +70,8 @@ def test_mean_corruption_error_by_hand():
 
 
 @pytest.mark.parametrize('corruption, severities', [  # of hendrycks/robustness, issue 10
-    ('gaussian_noise', [.69528, .82542, .93554, .98138, .99452]), ('motion_blur', [.5843, .70048, .82108, .8975, .92638]),
+    ('gaussian_noise', [.69528, .82542, .93554, .98138, .99452]),
+    ('motion_blur', [.5843, .70048, .82108, .8975, .92638]),
     ('brightness', [.4514, .48502, .54048, .62166, .7244]), ('pixelate', [.52218, .5462, .73728, .87092, .91262])])
 def test_alexnets_errors_are_means_over_the_severities(corruption, severities):
     assert np.mean(severities) == pytest.approx(ALEXNET_ERRORS[corruption], abs=1e-7)

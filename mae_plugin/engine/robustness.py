@@ -1,4 +1,4 @@
-"""Metrics of ImageNet-A, -R, -Sketch and -C, on which MAE's fine-tuned weights are tested (He et al., 2022, Table 13)."""
+"""Metrics of ImageNet-A, -R, -Sketch and -C, on which fine-tuned weights are tested (He et al., 2022, Table 13)."""
 
 import math
 import re
