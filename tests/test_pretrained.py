@@ -1,10 +1,12 @@
 import argparse
 
 import pytest
+import timm
 import torch
 from conftest import tiny_mae_cfg
 
 from mae_plugin.models import PlainViT
+from mae_plugin.models.pos_embed import resample_pos_embed
 from mae_plugin.registry import MODELS
 
 TASKS = dict(
@@ -111,6 +113,60 @@ def test_nothing_of_the_encoder_may_be_lost(checkpoint):
     torch.save(content, checkpoint)
     with pytest.raises(ValueError, match='it lacks blocks.1.attn.proj.bias'):
         task_backbone(checkpoint)
+
+
+def test_patches_and_positions_are_resized_where_that_is_asked_for(checkpoint, pretrained):
+    init_cfg = dict(type='mae_plugin.MAEPretrained', checkpoint=str(checkpoint), resize=True)
+    model = task_backbone(checkpoint, patch_size=8, img_size=48, init_cfg=init_cfg)
+    source = pretrained.backbone
+    with pytest.raises(ValueError, match='init_cfg.resize=True'):
+        task_backbone(checkpoint, patch_size=8, img_size=48)
+    torch.testing.assert_close(model.patch_embed.proj.weight, torch.nn.functional.interpolate(
+        source.patch_embed.proj.weight, size=(8, 8), mode='bicubic', align_corners=False))
+    torch.testing.assert_close(model.pos_embed, resample_pos_embed(source.pos_embed, (4, 4), (6, 6)))
+    assert torch.equal(model.blocks[2].mlp.fc2.weight, source.blocks[2].mlp.fc2.weight)
+    same = task_backbone(checkpoint, init_cfg=init_cfg)
+    assert torch.equal(same.patch_embed.proj.weight, source.patch_embed.proj.weight)
+
+
+def whole_model(checkpoint, **changes):
+    init_cfg = dict(type='mae_plugin.MAEPretrained', checkpoint=str(checkpoint))
+    model = MODELS.build(dict(tiny_mae_cfg(**changes), init_cfg=init_cfg))
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize('layout', ['ours', 'authors'])
+def test_pretraining_goes_on_decoder_included(pretrained, tmp_path, layout):
+    state = pretrained.state_dict()
+    if layout == 'ours':
+        content = dict(state_dict=state)
+    else:
+        content = dict(model={name.partition('.')[2]: value for name, value in state.items()})
+    torch.save(content, tmp_path / 'full.pth')
+    loaded = whole_model(tmp_path / 'full.pth').state_dict()
+    assert loaded.keys() == state.keys() and all(torch.equal(loaded[name], state[name]) for name in state)
+
+
+def test_pretraining_does_not_go_on_with_a_fresh_decoder(pretrained, tmp_path):
+    torch.save(dict(model=pretrained.backbone.state_dict()), tmp_path / 'encoder.pth')
+    with pytest.raises(ValueError, match='encoder.pth holds an encoder only, it lacks mask_token.*backbone'):
+        whole_model(tmp_path / 'encoder.pth')
+    torch.save(pretrained.state_dict(), tmp_path / 'full.pth')
+    with pytest.raises(ValueError, match=r'has img_size=\(96, 96\)'):
+        whole_model(tmp_path / 'full.pth', img_size=96)
+
+
+def test_a_vit_of_timm(monkeypatch, capsys):
+    theirs = timm.models.VisionTransformer(img_size=64, patch_size=16, embed_dim=48, depth=3, num_heads=3)
+    theirs.pretrained_cfg = dict(mean=(.5, .5, .5), std=(.5, .5, .5))
+    torch.nn.init.normal_(theirs.pos_embed)
+    monkeypatch.setattr(timm, 'create_model', lambda name, pretrained: {('a.b', True): theirs}[name, pretrained])
+    model = task_backbone('timm://a.b')
+    imgs = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(model(imgs)[0], theirs.eval().forward_features(imgs), rtol=1e-4, atol=1e-5)
+    said = capsys.readouterr()
+    assert 'mean (0.5, 0.5, 0.5)' in said.out + said.err
 
 
 def test_pretraining_can_start_from_a_checkpoint(checkpoint, pretrained):

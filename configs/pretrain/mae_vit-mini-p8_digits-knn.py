@@ -12,7 +12,10 @@ labelled = dict(
     dataset=dict(
         type='mae_plugin.UnlabelledImages',
         data_root='data/digit_scenes/classification/train',
-        pipeline=_base_.val_pipeline))
+        pipeline=[
+            dict(type='mae_plugin.ResizeCenterCrop', size=96, crop_share=1.0),
+            dict(type='mae_plugin.PackUnlabelled'),
+        ]))
 query = dict(labelled, dataset=dict(labelled['dataset'], data_root='data/digit_scenes/classification/val'))
 custom_hooks = [dict(type='mae_plugin.KNNHook', bank=labelled, query=query, k=20, temperature=0.07)]
 del labelled, query

@@ -1,6 +1,6 @@
 """Training engine: loops, hooks, optimizers and their wrappers, metrics, and safe file reading."""
 
-from .hooks import CheckpointFitsHook, LastValidationHook, MeanLossHook
+from .hooks import CheckpointFitsHook, HalfGradientHook, LastValidationHook, MeanLossHook
 from .knn import KNNHook, knn_accuracy, knn_scores
 from .lars import Lars
 from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
@@ -10,7 +10,7 @@ from .optim_wrapper import AutocastOptimWrapper
 from .robustness import MeanCorruptionError, SynsetAccuracy
 
 __all__ = [
-    'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'KNNHook', 'KeyedIterTrainLoop',
-    'Lars', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError',
-    'MeanLossHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
+    'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook',
+    'KeyedIterTrainLoop', 'Lars', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction',
+    'MeanCorruptionError', 'MeanLossHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
 ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.model import BaseModel
+from mmengine.model.weight_init import initialize
 from mmengine.structures import BaseDataElement
 from timm.layers import to_2tuple
 from torch import Tensor
@@ -26,7 +27,7 @@ class MaskedAutoencoder(BaseModel):
         neck: Decoder, e.g. ``dict(type='mae_plugin.MAEDecoder')``.
         head: Target and loss, e.g. ``dict(type='mae_plugin.PixelReconstructionHead', target=...)``.
         data_preprocessor: Usually ``dict(type='mae_plugin.MAEDataPreprocessor', mean=..., std=...)``.
-        init_cfg: Initialisation of the whole model.
+        init_cfg: ``dict(type='mae_plugin.MAEPretrained', checkpoint=...)`` goes on from encoder and decoder of a file.
 
     Raises:
         ValueError: If a part is given a size that differs from the backbone's.
@@ -49,6 +50,15 @@ class MaskedAutoencoder(BaseModel):
         target = _with_facts(head['target'], 'head.target', facts)
         self.head = MODELS.build(_with_facts(dict(head, target=target), 'head', facts))
         self.neck = MODELS.build(_with_facts(neck, 'neck', dict(facts, out_dim=self.head.target.dim)))
+
+    def init_weights(self) -> None:
+        """Initialise the parts, then apply ``init_cfg``, which thus has the last word."""
+        for part in self.children():
+            if hasattr(part, 'init_weights'):
+                part.init_weights()
+        if self.init_cfg:
+            initialize(self, self.init_cfg)
+        self._is_init = True
 
     def forward(self, inputs: Tensor, data_samples: Sequence | None = None, mode: str = 'tensor'):
         """Run the model on normalised images (B, C, H, W).
