@@ -84,7 +84,7 @@ def batches(cfg, counts):
 
 @pytest.mark.parametrize('name, size, classes, counts', [
     ('digits_cls', 96, tuple('0123456789'), (40, 10)), ('neu_cls', 224, DET_CLASSES, (24, 6)),
-    ('imagenet_cls', 224, ('n00000000', 'n00000001'), (4, 4))])
+    ('../../classification/vit-base_in1k', 224, ('n00000000', 'n00000001'), (4, 4))])
 def test_classification(load, name, size, classes, counts):
     for _, dataset, images, samples in batches(load(name, 'mmpretrain'), counts):
         assert images.shape == (4, 3, size, size)
