@@ -219,7 +219,11 @@ def mixing(mixup: float, cutmix: float, prob: float = 1., switch: float = .5, mo
 
 def _det_preprocessor(part: Part) -> dict[str, object]:
     facts = normalisation(part, part('bgr_to_rgb', False))
-    part.ignore('pad_mask', 'pad_size_divisor', 'mask_pad_value', 'pad_seg', 'pad_value')
+    part.ignore('pad_mask', 'mask_pad_value')
+    divisor = part('pad_size_divisor', 1)
+    padded = {'padded to': divisor if divisor >= 1024 else f'multiples of {divisor}',
+              'padding': f'{part("pad_value", 0)} after normalisation'}
+    facts.update({f'{prefix} {name}': value for prefix in ('train', 'test') for name, value in padded.items()})
     for i, cfg in enumerate(part('batch_augments') or ()):
         facts.update({f'train {name}': value for name, value in read(
             cfg, f'{part.path}.batch_augments.{i}', {'BatchFixedSizePad': _batch_pad}).items()})

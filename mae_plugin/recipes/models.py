@@ -173,3 +173,29 @@ MASKINGS = {'RandomMasking': _random_masking}
 DECODERS = {'MAEDecoder': _decoder_of, 'MAEPretrainDecoder': _decoder_of}
 RECONSTRUCTION_HEADS = {'PixelReconstructionHead': _our_head, 'MAEPretrainHead': _mmpretrain_head}
 PYRAMIDS = {'SimpleFeaturePyramid': _pyramid, 'SimpleFPN': _simple_fpn, 'Feature2Pyramid': _feature2pyramid}
+
+
+def _classifier(part: Part) -> dict[str, object]:
+    part.ignore('in_channels', 'topk', 'cal_acc')
+    init, loss = part('init_cfg'), Part(part('loss'), f'{part.path}.loss')
+    init = init[0] if isinstance(init, list) else init
+    known = init and init['type'] == 'TruncNormal' and init['layer'] == 'Linear'
+    facts = {'classes': part('num_classes'), 'initial weights of the head':
+             f'truncated normal, {init["std"]:g}' if known else init}
+    loss.ignore('loss_weight', 'num_classes', 'use_soft')
+    if loss.type == 'LabelSmoothLoss':
+        facts['label smoothing'] = loss('label_smooth_val')
+        if loss('mode', 'original') != 'original':
+            facts['not understood: model.head.loss.mode'] = 'not original'
+    return {'loss': 'cross entropy' if loss.type in ('LabelSmoothLoss', 'CrossEntropyLoss', None) else loss.type,
+            **facts, **loss.unread()}
+
+
+def _batch_norm(part: Part) -> dict[str, object]:
+    part.ignore('input_features', 'num_features')
+    affine = 'with' if part('affine', False) else 'without'
+    return {'norm before the head': f'BatchNorm {affine} affine, eps {part("eps", 1e-6):g}'}
+
+
+CLASSIFIERS = {'LinearClsHead': _classifier, 'VisionTransformerClsHead': _classifier}
+FEATURE_NORMS = {'ClsBatchNormNeck': _batch_norm}

@@ -78,9 +78,12 @@ def with_defaults(cfg, registry: Registry, scope: str):
         if cfg['type'] in ('LN', 'LayerNorm2d', 'BN', 'SyncBN'):
             cfg.setdefault('eps', 1e-5)
             cfg.pop('requires_grad', None)
+    if isinstance(cfg.get('init_cfg'), dict | list | tuple):
+        cfg['init_cfg'] = str(cfg['init_cfg'])
     for key in ('debug', 'train_cfg', 'test_cfg', 'context_block', 'plugins', 'class_weight'):
         if cfg.get(key) in (None, False):
             cfg.pop(key, None)
+    cfg.pop('ann_file', None)  # where data lies
     return {key: with_defaults(value, registry, scope) for key, value in cfg.items()}
 
 

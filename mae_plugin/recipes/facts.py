@@ -1,0 +1,225 @@
+"""What a config comes to: facts by name, for this plugin's configs and for mmpretrain's, mmdet's and mmseg's."""
+
+import contextlib
+import io
+import logging
+import math
+import warnings
+
+from mmengine.registry import MODELS
+
+from . import data, models
+from .groups import build_model, group_facts
+from .lr_curve import Curve, of_schedulers
+from .parts import Part, bare, flat, read, with_defaults
+
+HALF = 'half precision'  # float16 and bfloat16: both are what is published
+_NO_EFFECT = {  # hooks without effect on the weights
+    'EMAHook', 'CheckpointHook', 'SyncBuffersHook', 'IterTimerHook', 'LoggerHook', 'EmptyCacheHook'}
+
+
+def read_facts(cfg, curve: Curve, batch: int, images: int | None) -> dict[str, object]:
+    """All facts of a config.
+
+    Args:
+        cfg: The config.
+        curve: The published learning rate, whose points are looked at.
+        batch: Images of a step, over all processes.
+        images: Images of an epoch, for runs that are counted in epochs.
+    """
+    facts = {'batch': batch}
+    length, epoch = _length(cfg, batch, images)
+    facts['iterations'] = length
+    facts.update(_loader(cfg))
+    facts.update(_optimizer(cfg))
+    facts.update(_model(cfg))
+    rate, depth = 1., facts.get('encoder.depth', 0)
+    try:
+        with _quiet():
+            groups = group_facts(cfg, build_model(cfg))
+        rate = groups['layer decay'] if isinstance(groups['layer decay'], float) else 1.
+        facts.update(groups)
+    except Exception as error:  # a library's model or constructor may fail in any way
+        facts['not understood: the optimizer groups'] = f'{type(error).__name__}: {error}'
+    facts.update(_lr(cfg, curve, batch, length, epoch, rate ** (depth + 1)))
+    facts.update(_hooks(cfg))
+    facts['resumes by itself'] = bool(cfg.get('resume', False))
+    facts.update(_pipelines(cfg))
+    return facts
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without the many lines that the libraries' constructors write."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _length(cfg, batch: int, images: int | None) -> tuple[int | None, int | None]:
+    """Iterations of the run and of an epoch."""
+    train, loader = cfg.train_cfg, cfg.train_dataloader
+    whole = math.floor if loader.get('drop_last', False) else math.ceil
+    epoch = whole(images / batch) if images else None
+    if train.get('max_iters'):
+        return train['max_iters'], epoch
+    return (train['max_epochs'] * epoch if epoch else None), epoch
+
+
+def _loader(cfg) -> dict[str, object]:
+    """How the images of an epoch become batches."""
+    loader = cfg.train_dataloader
+    sampler = Part(loader.get('sampler'), 'train_dataloader.sampler')
+    sampler.ignore('shuffle', 'seed', 'round_up')
+    if sampler.type == 'KeyedSampler':
+        left_out = sampler('epoch_multiple') is not None
+        facts = {'short batches': 'none', 'images beyond the last whole batch':
+                 'left out' if left_out else 'in the next epoch'}
+    elif sampler.type == 'InfiniteSampler':
+        facts = {'short batches': 'none', 'images beyond the last whole batch': 'in the next epoch'}
+    elif sampler.type == 'RepeatFactorSampler':
+        facts = {'short batches': 'none', 'repeat factor of rare classes': sampler('threshold')}
+    elif sampler.type == 'DefaultSampler':
+        drop = loader.get('drop_last', False)
+        facts = {'short batches': 'none' if drop else 'one an epoch', 'images beyond the last whole batch':
+                 'left out' if drop else 'a short batch'}
+        if cfg.train_cfg.get('type') == 'IterBasedTrainLoop' or 'max_iters' in cfg.train_cfg:
+            facts['short batches'] = 'none' if drop else 'one an epoch'
+    else:
+        facts = {'not understood: train_dataloader.sampler': sampler.type}
+    return {**facts, **sampler.unread()}
+
+
+def _optimizer(cfg) -> dict[str, object]:
+    wrapper = Part(cfg.optim_wrapper, 'optim_wrapper')
+    wrapper.type = wrapper.type or 'OptimWrapper'
+    wrapper.ignore('loss_scale', 'constructor', 'paramwise_cfg', 'accumulative_counts', 'cache_enabled')
+    dtype = wrapper('dtype', None)
+    if wrapper.type in ('AmpOptimWrapper', 'AutocastOptimWrapper'):
+        precision = 'float32' if dtype == 'float32' else HALF
+    elif wrapper.type == 'OptimWrapper':
+        precision = 'float32, and the key fp16 is ignored by MMEngine' if 'fp16' in cfg else 'float32'
+    else:
+        precision = wrapper.type
+    optimizer = Part(wrapper('optimizer'), 'optim_wrapper.optimizer')
+    optimizer.ignore('lr', 'fused', 'foreach')
+    facts = {'precision': precision, 'gradient clipping': wrapper('clip_grad'), 'optimizer': optimizer.type,
+             'weight decay': float(optimizer('weight_decay', 0.))}
+    if optimizer.type == 'AdamW':
+        facts.update({'optimizer betas': tuple(optimizer('betas', (0.9, 0.999))), 'optimizer eps': optimizer('eps', 1e-8)})
+    elif optimizer.type in ('LARS', 'Lars'):
+        theirs = optimizer.type == 'LARS'
+        facts.update({
+            'optimizer': 'LARS', 'optimizer momentum': optimizer('momentum', 0), 'trust coefficient':
+            optimizer('eta' if theirs else 'trust_coeff', 0.001), 'learning rate enters':
+            'before momentum' if theirs else 'after momentum', 'parameters of one dimension have a trust ratio': theirs})
+    elif optimizer.type == 'SGD':
+        facts['optimizer momentum'] = optimizer('momentum', 0)
+    return {**facts, **optimizer.unread(), **wrapper.unread()}
+
+
+def _lr(cfg, curve: Curve, batch: int, length: int | None, epoch: int | None, lowest: float) -> dict[str, object]:
+    """The effective learning rate: its peak, and the published curve's points as shares of the peak."""
+    scale = cfg.get('auto_scale_lr') or {}
+    follows = bool(scale.get('enable', False))
+    lr = cfg.optim_wrapper.optimizer['lr'] * (batch / scale['base_batch_size'] if follows else 1)
+    facts = {'lr follows the batch': follows}
+    schedulers = cfg.get('param_scheduler') or []
+    schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
+    if length is None:
+        return {**facts, 'not understood: the length of the run': 'epochs of a data set of unknown size'}
+    try:
+        at, first = (of_schedulers(schedulers, rate, length, epoch, cfg.train_cfg.get('max_epochs'))
+                     for rate in (lr, lr * lowest))
+    except ValueError as error:
+        return {**facts, 'not understood: param_scheduler': str(error)}
+    share = length / curve.length
+    points = {name: min(round(i * share), length - 1) for name, i in curve.points.items()}
+    values = {name: at(i) for name, i in points.items()}
+    peak = max(values.values())
+    facts.update({'lr': peak, **{f'lr, {name}': value / peak for name, value in values.items()}})
+    if lowest != 1:
+        highest = max(first(i) for i in points.values())
+        facts['lr, last iteration, first layer'] = first(length - 1) / highest
+    return facts
+
+
+def _model(cfg) -> dict[str, object]:
+    model = Part(cfg.model, 'model')
+    preprocessor = {**cfg.get('data_preprocessor', {}), **(model('data_preprocessor') or {})}
+    scope = cfg.get('default_scope')
+    preprocessor.setdefault('type', {'mmpretrain': 'ClsDataPreprocessor'}.get(scope))
+    model.ignore('init_cfg', 'pretrained')
+    facts = {**read(model('backbone'), 'model.backbone', models.ENCODERS),
+             **read(preprocessor, 'data_preprocessor', data.PREPROCESSORS)}
+    if model.type in ('MaskedAutoencoder', 'MAE'):
+        for name, readers in (('masking', models.MASKINGS), ('neck', models.DECODERS),
+                              ('head', models.RECONSTRUCTION_HEADS)):
+            if name in model:
+                facts.update(read(model(name), f'model.{name}', readers))
+    elif model.type == 'ImageClassifier':
+        facts.update(_classifier(model))
+    else:
+        facts.update(_dense(model, scope))
+    return {**facts, **model.unread()}
+
+
+def _classifier(model: Part) -> dict[str, object]:
+    facts, neck = {}, model('neck')
+    if neck is not None:
+        facts.update(read(neck, 'model.neck', models.FEATURE_NORMS))
+    facts.update(read(model('head'), 'model.head', models.CLASSIFIERS))
+    train_cfg = model('train_cfg') or {}
+    alphas = {bare(augment['type']): augment['alpha'] for augment in train_cfg.get('augments', ())}
+    if set(alphas) == {'Mixup', 'CutMix'} and not train_cfg.get('probs'):
+        facts.update(data.mixing(alphas['Mixup'], alphas['CutMix']))
+    elif train_cfg:
+        facts['not understood: model.train_cfg'] = train_cfg
+    return facts
+
+
+def _dense(model: Part, scope: str) -> dict[str, object]:
+    """Pyramid, heads and their settings: leaf by leaf, with the defaults of the library's classes filled in."""
+    facts, neck = {'detector' if scope == 'mmdet' else 'segmenter': model.type}, model('neck')
+    if neck is not None:
+        facts.update(read(neck, 'model.neck', models.PYRAMIDS))
+    for name in ('rpn_head', 'roi_head', 'decode_head', 'auxiliary_head', 'train_cfg', 'test_cfg'):
+        part = model(name)
+        if part:
+            facts.update(flat(dense_part(part, scope), name))
+    return facts
+
+
+def dense_part(part, scope: str):
+    """A head, or the settings of training or testing, with all defaults, comparable by effect."""
+    return with_defaults(part, MODELS, scope)
+
+
+def _hooks(cfg) -> dict[str, object]:
+    facts = {'moving average of the weights': None, 'gradients are sent in': 'float32'}
+    for hook in cfg.get('custom_hooks') or ():
+        hook = Part(hook, 'custom_hooks')
+        if hook.type == 'EMAHook':
+            facts['moving average of the weights'] = 1 - hook('momentum', 0.0002)
+        elif hook.type in ('HalfGradientHook', 'Fp16CompresssionHook'):
+            facts['gradients are sent in'] = 'float16'
+        elif hook.type not in _NO_EFFECT:
+            facts['not understood: custom_hooks'] = hook.type
+    return facts
+
+
+def _pipelines(cfg) -> dict[str, object]:
+    facts, dataset = {}, cfg.train_dataloader.dataset
+    facts.update(data.pipeline_facts(dataset.get('pipeline', ()), 'train_dataloader.dataset.pipeline', 'train'))
+    if cfg.get('test_dataloader') and cfg.get('default_scope') in ('mmpretrain', 'mmdet', 'mmseg') and (
+            bare(cfg.model.type) not in ('MAE', 'MaskedAutoencoder')):
+        facts.update(data.pipeline_facts(cfg.test_dataloader.dataset.pipeline, 'test_dataloader.dataset.pipeline', 'test'))
+    if cfg.get('default_scope') == 'mmdet':
+        filters = dataset.get('filter_cfg') or {}
+        facts['images without an object'] = 'left out' if filters.get('filter_empty_gt') else 'in'
+        facts['least side of an image'] = filters.get('min_size') or 0
+    return facts
