@@ -97,9 +97,7 @@ def test_a_config_that_tests_as_it_validates_does_so_with_options_too():
     assert cfg.val_dataloader is None and cfg.test_dataloader.batch_size == 16
 
 
-def test_a_warm_up_of_one_iteration_is_refused():
-    cfg = run_config.load_config(DETECTION, ['param_scheduler.0.end=1', 'param_scheduler.1.begin=1'])
-    with pytest.raises(ValueError, match=r'param_scheduler.0 \(LinearLR\) begins at 0 and ends at 1'):
-        run_config._check_schedule(cfg)
-    cfg = run_config.load_config(DETECTION, ['param_scheduler.0.end=2', 'param_scheduler.1.begin=2'])
-    run_config._check_schedule(cfg)
+def test_crops_take_the_size_of_the_models_images():
+    cfg = prepared(IMAGES, 'model.backbone.img_size=96', 'val_dataloader.dataset.pipeline.0.size=64')
+    sizes = [cfg[f'{split}_dataloader'].dataset.pipeline[0].size for split in ('train', 'val', 'test')]
+    assert sizes == [96, 64, 64]

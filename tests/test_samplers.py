@@ -108,6 +108,19 @@ def test_batches_straddle_epochs_and_are_never_short():
         [0, 0, 0], [0, 0, 1], [1, 1, 1], [1, 2, 2], [2, 2, 2]]
 
 
+def test_an_epoch_of_whole_batches_leaves_other_images_out_each_time():
+    keys = stream(300, size=11, epoch_multiple=4)
+    assert [key.epoch for key in keys[:16]] == [0] * 8 + [1] * 8
+    epochs = [{key.index for key in keys[start:start + 8]} for start in range(0, 296, 8)]
+    assert all(len(epoch) == 8 for epoch in epochs) and len({frozenset(epoch) for epoch in epochs}) > 10
+    assert set.union(*epochs) == set(range(11))
+    assert len(KeyedSampler(range(11), seed=0, epoch_multiple=4, rank=0, world_size=2)) == 4
+    assert stream(9, size=3, epoch_multiple=4) == stream(9, size=3)  # fewer than a batch: nothing is left out
+    # ImageNet at 4096: 312 iterations an epoch, so that 499,200 are 1600 epochs.
+    key, = stream(1, 499_200 * 4096 - 1, size=1_281_167, epoch_multiple=4096)
+    assert key.epoch == 1599
+
+
 def test_length_is_that_of_an_epoch_of_one_rank():
     assert [len(KeyedSampler(range(10), seed=0, rank=0, world_size=n)) for n in (1, 3, 4)] == [10, 4, 3]
 
@@ -121,5 +134,7 @@ def test_built_as_mmengine_does():
 def test_bad_arguments():
     with pytest.raises(ValueError, match='empty'):
         KeyedSampler([])
+    with pytest.raises(ValueError, match='epoch_multiple=0'):
+        KeyedSampler(range(3), seed=0, epoch_multiple=0)
     with pytest.raises(ValueError, match='rank 2 is not in range'):
         KeyedSampler(range(3), seed=0, rank=2, world_size=2)

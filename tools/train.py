@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also works without installation
 
-from mae_plugin.utils import run_config  # noqa: E402
+from mae_plugin.utils import run_config, schedule  # noqa: E402
 from mae_plugin.utils.cli import leave, run_cli  # noqa: E402
 
 
@@ -21,6 +21,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size of all processes')
+    parser.add_argument(
+        '--fit-batch', choices=schedule.FITS, help='where the batch is not the one that the schedule is made for: '
+        'accumulate batches for a step, stretch the schedule (the learning rate follows the batch), or keep it')
     run_config.add_arguments(parser)
     return parser.parse_args(argv)
 
@@ -30,6 +33,7 @@ def main(argv: Sequence[str]) -> None:
     args = parse_args(argv)
     cfg = run_config.load_config(args.config, args.cfg_options)
     run_config.prepare(cfg, args)
+    schedule.fit_batch(cfg, args.fit_batch, args.config)
     run_config.set_resume(cfg, args.resume)
     if args.amp:
         run_config.set_amp(cfg)

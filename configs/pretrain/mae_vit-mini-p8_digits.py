@@ -2,10 +2,7 @@
 
     python tools/train.py configs/pretrain/mae_vit-mini-p8_digits.py
 """
-_base_ = [
-    '../_base_/default_runtime.py', '../_base_/datasets/digit_scenes.py', '../_base_/datasets/pretrain_224.py',
-    '../_base_/models/mae_vit-base.py', '../_base_/schedules/pretrain.py'
-]
+_base_ = ['../_base_/default_runtime.py', '../_base_/datasets/digit_scenes.py', '../_base_/mae_pretrain.py']
 model = dict(
     backbone=dict(img_size=96, patch_size=8, embed_dim=128, depth=4, num_heads=4),
     # More than the usual 0.75: from a quarter of the patches a stroke is continued without knowing the digit.
@@ -14,11 +11,11 @@ model = dict(
     # Raw pixels: normalised ones would spend the short budget on the texture of the photographs, not on the digits.
     head=dict(target=dict(norm_pix=False)))
 train_pipeline = [
-    dict(type='mae_plugin.KeyedRandomResizedCrop', size=96, scale=(0.5, 1.0)),
+    dict(type='mae_plugin.KeyedRandomResizedCrop', size=None, scale=(0.5, 1.0)),
     dict(type='mae_plugin.PackUnlabelled'),  # no flip: mirrored digits are no digits
 ]
 val_pipeline = [
-    dict(type='mae_plugin.ResizeCenterCrop', size=96, crop_share=1.0),
+    dict(type='mae_plugin.ResizeCenterCrop', size=None, crop_share=1.0),
     dict(type='mae_plugin.PackUnlabelled'),
 ]
 # A small batch: what a short run lacks is steps. At equal cost 16 images learn more than 32, and 32 than 128.

@@ -2,10 +2,7 @@
 
     python tools/train.py configs/pretrain/mae_vit-small-p16_neu.py
 """
-_base_ = [
-    '../_base_/default_runtime.py', '../_base_/datasets/neu.py', '../_base_/datasets/pretrain_224.py',
-    '../_base_/models/mae_vit-base.py', '../_base_/schedules/pretrain.py'
-]
+_base_ = ['../_base_/default_runtime.py', '../_base_/datasets/neu.py', '../_base_/mae_pretrain.py']
 model = dict(
     backbone=dict(embed_dim=384, num_heads=6),
     neck=dict(decoder_embed_dim=256, decoder_depth=4, decoder_num_heads=8))

@@ -8,14 +8,3 @@ _base_ = './mae_vit-mini-p8_digits.py'
 model = dict(
     backbone=dict(img_size=128, patch_size=16, embed_dim=192, depth=12, num_heads=3),
     neck=dict(decoder_embed_dim=128, decoder_depth=2, decoder_num_heads=4))
-train_pipeline = [
-    dict(type='mae_plugin.KeyedRandomResizedCrop', size=128, scale=(0.5, 1.0)),
-    dict(type='mae_plugin.PackUnlabelled'),
-]
-val_pipeline = [
-    dict(type='mae_plugin.ResizeCenterCrop', size=128, crop_share=1.0),
-    dict(type='mae_plugin.PackUnlabelled'),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=val_pipeline))
-test_dataloader = val_dataloader

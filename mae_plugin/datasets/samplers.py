@@ -65,20 +65,24 @@ class KeyedSampler(Sampler[SampleKey]):
     Position g of the stream, over all ranks, is in epoch ``g // N``, and each epoch is a permutation of the N images
     that is a function of (seed, epoch). Rank r of W yields the positions r, r + W, ...: the stream is the same for
     every number of ranks, and a batch may straddle two epochs, so that no image is dropped and no batch is short.
+    With ``epoch_multiple``, an epoch is as many of the N images as are a multiple of it, the others another time.
 
     Args:
         dataset: the images; only its length is used.
         seed: seed of the run; None draws one and shares it between the ranks. ``KeyedIterTrainLoop`` sets the runner's.
         shuffle: whether the order within an epoch is permuted.
+        epoch_multiple: the batch of all ranks of a recipe that drops the last, short batch of an epoch (``drop_last``):
+            4096 for MAE's pretraining. 1 drops nothing. Fewer images than that are all used.
         rank: position of this process among ``world_size``; None asks ``mmengine.dist``.
         world_size: number of processes that share the stream; None asks ``mmengine.dist``.
 
     Raises:
-        ValueError: if the data set is empty, or if ``rank`` is not in ``range(world_size)``.
+        ValueError: if the data set is empty, ``epoch_multiple`` is not at least 1, or ``rank`` is not in
+            ``range(world_size)``.
     """
 
-    def __init__(self, dataset: Sized, seed: int | None = None, shuffle: bool = True, rank: int | None = None,
-                 world_size: int | None = None) -> None:
+    def __init__(self, dataset: Sized, seed: int | None = None, shuffle: bool = True, epoch_multiple: int = 1,
+                 rank: int | None = None, world_size: int | None = None) -> None:
         own_rank, own_world_size = get_dist_info()
         self.rank = own_rank if rank is None else rank
         self.world_size = own_world_size if world_size is None else world_size
@@ -88,6 +92,9 @@ class KeyedSampler(Sampler[SampleKey]):
         self.position = 0
         if not self.size:
             raise ValueError('KeyedSampler: the data set is empty')
+        if epoch_multiple < 1:
+            raise ValueError(f'KeyedSampler: epoch_multiple={epoch_multiple} is not at least 1')
+        self.epoch_size = self.size // epoch_multiple * epoch_multiple or self.size
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f'KeyedSampler: rank {self.rank} is not in range(world_size={self.world_size})')
 
@@ -99,7 +106,7 @@ class KeyedSampler(Sampler[SampleKey]):
         start, seed = self.position + self.rank, self.seed
         while True:
             positions = np.arange(start, start + _BLOCK * self.world_size, self.world_size, dtype=np.uint64)
-            epochs, indices = np.divmod(positions, np.uint64(self.size))
+            epochs, indices = np.divmod(positions, np.uint64(self.epoch_size))
             if self.shuffle:
                 indices = keyed_permutation(indices, self.size, seed, epochs)
             yield from map(SampleKey, repeat(seed), epochs.tolist(), indices.tolist())
@@ -107,4 +114,4 @@ class KeyedSampler(Sampler[SampleKey]):
 
     def __len__(self) -> int:
         """Samples of one rank in an epoch, rounded up, which make the length of the loader; the stream has no end."""
-        return -(-self.size // self.world_size)
+        return -(-self.epoch_size // self.world_size)

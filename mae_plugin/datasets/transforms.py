@@ -16,6 +16,9 @@ _TRIES = 10
 
 def _size(size: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width) in pixels; an int means a square."""
+    if size is None:
+        raise ValueError('size=None stands for model.backbone.img_size, which tools/train.py and test.py put in; '
+                         'elsewhere give a number')
     pair = (size, size) if isinstance(size, int) else tuple(size)
     if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
         raise ValueError(f'size={size!r} is neither a positive int nor a pair (height, width) of them')
@@ -29,7 +32,8 @@ class KeyedRandomResizedCrop:
     The MAE recipe is ``scale=(0.2, 1)`` and bicubic with antialiasing, as PIL does it (He et al. 2022, appendix A.1).
 
     Args:
-        size: of the result, an int or (height, width), in pixels.
+        size: of the result, an int or (height, width), in pixels. In a config for the tools None is the model's
+            ``backbone.img_size``.
         scale: least and largest area of the box, as shares of the image's.
         ratio: least and largest width of the box over its height.
 
@@ -104,7 +108,7 @@ class ResizeCenterCrop:
     is cut out. With the default this is the usual evaluation at 224 pixels: the shorter side to 256, then the centre.
 
     Args:
-        size: of the result, an int or (height, width), in pixels.
+        size: of the result, an int or (height, width), in pixels; None as for :class:`KeyedRandomResizedCrop`.
         crop_share: share of the covering side that is kept, in (0, 1].
     """
 

@@ -92,7 +92,7 @@ class PlainViT(BaseModule):
         # The first slot is the class token's, and stays without one, so that files are equal.
         self.pos_embed = nn.Parameter(sincos_pos_embed(embed_dim, self.grid), requires_grad=not freeze_pos_embed)
 
-        drop_path = torch.linspace(0, drop_path_rate, depth).tolist()
+        drop_path = torch.linspace(0, drop_path_rate, depth, device='cpu').tolist()
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio, drop_path[i], init_values,
                   window_size if i in windowed else 0,

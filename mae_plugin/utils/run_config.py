@@ -11,6 +11,7 @@ from pathlib import Path
 from mae_plugin.utils.cli import keep_traceback_in, nearest
 from mae_plugin.utils.model_sizes import check_sizes
 from mae_plugin.utils.overrides import apply_overrides
+from mae_plugin.utils.schedule import check_schedule, scale_lr
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -102,6 +103,7 @@ def prepare(cfg, args: argparse.Namespace) -> None:
         if cfg.get(name) is not None:
             _prepare_loader(cfg[name], cfg.get('default_scope'), args)
             _share_images(cfg.get('train_dataloader'), cfg[name])
+            _fill_in_size(cfg, cfg[name].dataset)
 
 
 def _prepare_loader(loader: dict, scope: str | None, args: argparse.Namespace) -> None:
@@ -114,6 +116,14 @@ def _prepare_loader(loader: dict, scope: str | None, args: argparse.Namespace) -
         loader['pin_memory'] = False
     if args.no_persistent_workers or not loader.get('num_workers'):  # without workers PyTorch refuses it
         loader['persistent_workers'] = False
+
+
+def _fill_in_size(cfg, dataset: dict) -> None:
+    """Give the size of the model's images to transforms of unlabelled images whose ``size`` is None."""
+    if dataset.get('type') == 'mae_plugin.UnlabelledImages':
+        for transform in dataset.pipeline:
+            if 'size' in transform and transform['size'] is None:
+                transform['size'] = cfg.model.backbone.img_size
 
 
 def _share_images(train_loader: dict | None, loader: dict) -> None:
@@ -244,7 +254,7 @@ def build_runner(cfg, strict: bool):
     safe_load.install()
     check_sizes(cfg.model)
     _check_optimizer(cfg)
-    _check_schedule(cfg)
+    check_schedule(cfg)
     prepare_data(cfg)
     prepare_cpu_launch(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -252,7 +262,7 @@ def build_runner(cfg, strict: bool):
         runner.register_hook(CheckpointFitsHook(resume=bool(cfg.get('resume'))), priority='LOWEST')
     if cfg.get('resume'):
         runner.register_hook(LastValidationHook(), priority='LOWEST')
-    _count_accumulation(runner, cfg)
+    scale_lr(runner, cfg)
     yield runner
     end_launch()  # not after an error: other ranks may be waiting in it
 
@@ -264,27 +274,3 @@ def _check_optimizer(cfg) -> None:
     with OPTIMIZERS.switch_scope_and_registry(cfg.get('default_scope')) as registry:
         if isinstance(kind, str) and registry.get(kind) is None:
             raise KeyError(f'{kind} is not in the optimizer registry')
-
-
-def _count_accumulation(runner, cfg) -> None:
-    """Let ``auto_scale_lr`` count the batches that are accumulated for a step, for MMEngine does not."""
-    scale, count = runner.auto_scale_lr, (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
-    if scale and scale.get('enable') and count > 1:
-        runner.auto_scale_lr = {**scale, 'base_batch_size': scale['base_batch_size'] / count}
-        runner.logger.info(f'auto_scale_lr: each step accumulates {count} batches, so its base_batch_size is taken as '
-                           f'{scale["base_batch_size"]} / {count}')
-
-
-def _check_schedule(cfg) -> None:
-    """Name the setting when a run was made shorter than its warm-up; MMEngine names the numbers only."""
-    length = (cfg.get('train_cfg') or {}).get('max_iters')
-    schedulers = cfg.get('param_scheduler') or []
-    for i, scheduler in enumerate(schedulers if isinstance(schedulers, list) else [schedulers]):
-        begin = scheduler.get('begin', 0)
-        if length is not None and not scheduler.get('by_epoch', True) and begin >= length:
-            raise ValueError(
-                f'param_scheduler.{i} ({scheduler.type}) begins at iteration {begin}, but train_cfg.max_iters is '
-                f'{length}: shorten param_scheduler.{i}.begin and the end of the one before it, too')
-        if scheduler.get('type') == 'LinearLR' and scheduler.get('end', begin + 2) - begin < 2:
-            raise ValueError(f'param_scheduler.{i} (LinearLR) begins at {begin} and ends at {scheduler.end}: it needs '
-                             'two iterations to leave its start factor, or the learning rate stays there')
