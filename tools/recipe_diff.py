@@ -44,8 +44,8 @@ def main(argv: Sequence[str]) -> int:
     cfg = run_config.load_config(args.config, args.cfg_options)
     name = args.recipe or (cfg.get('recipe') or {}).get('name')
     if name is None:
-        raise ValueError(f'{args.config} does not name a published recipe (recipe.name): give one by --recipe, of those '
-                         'that --list shows')
+        raise ValueError(f'{args.config} does not name a published recipe (recipe.name): give one of --list '
+                         'by --recipe')
     found = compare(cfg, name, args.batch)
     if args.json:
         print(json.dumps([difference._asdict() for difference in found], indent=2, default=str))

@@ -49,12 +49,10 @@ def published_facts(recipe: Recipe, batch: int, scope: str | None) -> dict[str, 
     """All facts of a recipe at a batch, the learning rate at its points among them, the heads leaf by leaf."""
     curve, times = recipe.curve, recipe.batch / batch
     source = 'the schedule at these iterations'
-    values = {name: curve.at(i) for name, i in curve.points.items()}
-    peak = max(values.values())
     facts = {'batch': Fact(recipe.batch, 'the schedule is made for it'),
              'iterations': Fact(round(curve.length * times), 'epochs by drop_last'),
-             'lr': Fact(peak / times if recipe.scales else peak, source)}
-    facts.update({f'lr, {name}': Fact(value / peak, source) for name, value in values.items()})
+             'lr': Fact(curve.peak / times if recipe.scales else curve.peak, source)}
+    facts.update({f'lr, {name}': Fact(curve.at(i) / curve.peak, source) for name, i in curve.points.items()})
     facts['lr, last iteration, first layer'] = facts['lr, last iteration']
     facts.update(recipe.facts)
     if recipe.heads:

@@ -162,8 +162,14 @@ def _photometric(part: Part) -> dict[str, object]:
 
 
 def _load_annotations(part: Part) -> dict[str, object]:
-    part.ignore('with_bbox', 'with_mask', 'with_label', 'with_seg', 'reduce_zero_label', 'imdecode_backend', 'box_type')
-    return {'masks as': 'bitmaps' if part('poly2mask', True) else 'polygons'} if 'poly2mask' in part else {}
+    part.ignore('with_bbox', 'with_label', 'with_seg', 'reduce_zero_label', 'imdecode_backend', 'box_type')
+    polygons = not part('poly2mask', True)
+    return {'masks as': 'polygons' if polygons else 'bitmaps'} if part('with_mask', False) else {}
+
+
+def _tta(part: Part) -> dict[str, object]:
+    resizes, flips = part('transforms')[:2]
+    return {'scales': f'{len(resizes)}, {"mirrored too" if len(flips) > 1 else "not mirrored"}'}
 
 
 _SILENT = ('LoadImageFromFile', 'PackInputs', 'PackDetInputs', 'PackSegInputs', 'PackUnlabelled', 'CheckLabelMap')
@@ -175,7 +181,7 @@ _STEPS: dict[str, Callable[[Part], dict]] = {
     'CenterCrop': lambda part: {'crop': _square(part('crop_size'))},
     'RandomResize': _random_resize, 'Resize': _resize, 'RandomCrop': _random_crop, 'FixedSizeCrop': _fixed_size_crop,
     'FilterAnnotations': _filter, 'Pad': _pad, 'PhotoMetricDistortion': _photometric,
-    'LoadAnnotations': _load_annotations}
+    'LoadAnnotations': _load_annotations, 'TestTimeAug': _tta}
 _ORDER = {
     **dict.fromkeys(('KeyedRandomResizedCrop', 'RandomResizedCrop', 'LoopFreeRandomResizedCrop', 'RandomCrop',
                      'FixedSizeCrop'), ('crop', )),
@@ -196,8 +202,9 @@ def _cls_preprocessor(part: Part) -> dict[str, object]:
     erase, mixup = part('erasing'), part('mixup')
     if erase:
         erase = Part(erase, f'{part.path}.erasing')
-        facts.update({f'train {name}': value for name, value in erasing(
-            erase('probability', 0.5), erase('min_area', 0.02), erase('max_area', 1 / 3), erase('mode', 'const')).items()})
+        found = erasing(erase('probability', 0.5), erase('min_area', 0.02), erase('max_area', 1 / 3),
+                        erase('mode', 'const'))
+        facts.update({f'train {name}': value for name, value in found.items()})
         facts['train erasing happens'] = 'after normalisation'
         if erase('max_count', 1) != 1 or erase('min_count', 1) != 1 or erase('min_aspect', 0.3) != 0.3:
             facts['train erasing aspect'] = 'another'

@@ -22,12 +22,13 @@ EFFECTS: tuple[tuple[str, str], ...] = (
     ('weight decay of the position embedding', 'not measured'),
     ('weight decay of', 'not measured'),
     ('weight decay', 'not measured alone'),
-    ('layer decay', 'detection: up to 0.3 AP ([ViTDet] A.2); fine-tuning: tuned with the rate for each size (FINETUNE.md)'),
-    ('lr follows the batch', 'one GPU of 512 images runs at 8 times the rate, unless --auto-scale-lr; compare open-mmlab/mmpretrain#1632'),
+    ('layer decay', 'detection: up to 0.3 AP ([ViTDet] A.2); fine-tuning: tuned for each size (FINETUNE.md)'),
+    ('lr follows the batch', 'one GPU of 512 images runs at 8 times the rate, unless --auto-scale-lr '
+     '(compare open-mmlab/mmpretrain#1632)'),
     ('lr, start', 'negligible'),
     ('lr, last iteration, first layer', 'not measured: the first layers end at their whole least rate'),
     ('lr', 'not measured alone; a rate that is too high ends in NaN'),
-    ('iterations', 'ViT-L: 84.9 after 800, 85.1 after 1600 epochs of raw pixels ([MAE] Fig. 7, Table 7)'),
+    ('iterations', 'one more an epoch is negligible; ViT-L: 84.9 after 800, 85.1 after 1600 epochs ([MAE] Table 7)'),
     ('short batches', 'one smaller step an epoch, at the full rate; negligible'),
     ('images beyond the last whole batch', 'one more iteration an epoch; negligible'),
     ('batch', 'iterations and rate belong to it'),
@@ -51,6 +52,8 @@ EFFECTS: tuple[tuple[str, str], ...] = (
     ('train images left without', 'fewer empty images; not measured'),
     ('train crops without', 'fewer empty images; not measured'),
     ('least side of an image', 'drops tiny images; not measured'),
+    ('images of a process', 'another batch and rate than the name tells'),
+    ('test scales', '48.13 with one, 48.70 with six and mirrored'),
     ('pyramid.initial', 'another start; not measured'))
 
 
@@ -67,7 +70,8 @@ BEHAVIOUR: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {
         ('image shapes', 'any, in this plugin', 'squares only', 'crops that are no squares fail',
          'mmpretrain/models/selfsup/mae.py:98'),
         ('input channels', 'one setting, in this plugin', 'no in_channels: only patch_cfg reaches it',
-         'patch size and channels are repeated in encoder, decoder and head', 'mmpretrain/models/selfsup/mae.py:58-87')),
+         'patch size and channels are repeated in encoder, decoder and head',
+         'mmpretrain/models/selfsup/mae.py:58-87')),
     'MAEPretrainHead': (
         ('pictures of reconstructions', "the authors' notebook", 'unpatchify is never called', 'nothing to look at',
          'open-mmlab/mmpretrain#1526, #1823, #1915'), ),
@@ -81,7 +85,7 @@ BEHAVIOUR: dict[str, tuple[tuple[str, str, str, str, str], ...]] = {
         ('depth for the layer decay', 'asked of the model, in this plugin', 'num_layers, repeated in paramwise_cfg',
          'a forgotten change decays wrongly', 'projects/ViTDet; mmseg/engine/optimizers'), ),
     'MAE(mmseg)': (
-        ('names without weight decay', 'pos_embed and cls_token were meant', 'compared without "backbone.", so both decay',
+        ('names without weight decay', 'pos_embed and cls_token were meant', 'compared without "backbone.": both decay',
          'as in the run that reached 48.15 mIoU',
          'mmseg/engine/optimizers/layer_decay_optimizer_constructor.py:134-135'),
         ('test image sizes', 'any, in this plugin', 'the training crop only', 'whole inference and other crops fail',

@@ -4,7 +4,9 @@ import contextlib
 import io
 import logging
 import math
+import re
 import warnings
+from pathlib import Path
 
 from mmengine.registry import MODELS
 
@@ -44,6 +46,7 @@ def read_facts(cfg, curve: Curve, batch: int, images: int | None) -> dict[str, o
     facts.update(_lr(cfg, curve, batch, length, epoch, rate ** (depth + 1)))
     facts.update(_hooks(cfg))
     facts['resumes by itself'] = bool(cfg.get('resume', False))
+    facts.update(_file_name(cfg))
     facts.update(_pipelines(cfg))
     return facts
 
@@ -70,6 +73,14 @@ def _length(cfg, batch: int, images: int | None) -> tuple[int | None, int | None
     return (train['max_epochs'] * epoch if epoch else None), epoch
 
 
+def _file_name(cfg) -> dict[str, object]:
+    """Whether a name such as ``8xb512`` says what the config does."""
+    named = re.search(r'(\d+)xb(\d+)', Path(cfg.filename or '').name)
+    size = cfg.train_dataloader.get('batch_size')
+    wrong = named and int(named[2]) != size
+    return {'images of a process': f'{size}, and the file name says {named[2]}'} if wrong else {}
+
+
 def _loader(cfg) -> dict[str, object]:
     """How the images of an epoch become batches."""
     loader = cfg.train_dataloader
@@ -87,8 +98,6 @@ def _loader(cfg) -> dict[str, object]:
         drop = loader.get('drop_last', False)
         facts = {'short batches': 'none' if drop else 'one an epoch', 'images beyond the last whole batch':
                  'left out' if drop else 'a short batch'}
-        if cfg.train_cfg.get('type') == 'IterBasedTrainLoop' or 'max_iters' in cfg.train_cfg:
-            facts['short batches'] = 'none' if drop else 'one an epoch'
     else:
         facts = {'not understood: train_dataloader.sampler': sampler.type}
     return {**facts, **sampler.unread()}
@@ -110,20 +119,22 @@ def _optimizer(cfg) -> dict[str, object]:
     facts = {'precision': precision, 'gradient clipping': wrapper('clip_grad'), 'optimizer': optimizer.type,
              'weight decay': float(optimizer('weight_decay', 0.))}
     if optimizer.type == 'AdamW':
-        facts.update({'optimizer betas': tuple(optimizer('betas', (0.9, 0.999))), 'optimizer eps': optimizer('eps', 1e-8)})
+        facts['optimizer betas'] = tuple(optimizer('betas', (0.9, 0.999)))
+        facts['optimizer eps'] = optimizer('eps', 1e-8)
     elif optimizer.type in ('LARS', 'Lars'):
         theirs = optimizer.type == 'LARS'
         facts.update({
-            'optimizer': 'LARS', 'optimizer momentum': optimizer('momentum', 0), 'trust coefficient':
-            optimizer('eta' if theirs else 'trust_coeff', 0.001), 'learning rate enters':
-            'before momentum' if theirs else 'after momentum', 'parameters of one dimension have a trust ratio': theirs})
+            'optimizer': 'LARS', 'optimizer momentum': optimizer('momentum', 0 if theirs else 0.9),
+            'trust coefficient': optimizer('eta' if theirs else 'trust_coeff', 0.001),
+            'learning rate enters': 'before momentum' if theirs else 'after momentum',
+            'parameters of one dimension have a trust ratio': theirs})
     elif optimizer.type == 'SGD':
         facts['optimizer momentum'] = optimizer('momentum', 0)
     return {**facts, **optimizer.unread(), **wrapper.unread()}
 
 
 def _lr(cfg, curve: Curve, batch: int, length: int | None, epoch: int | None, lowest: float) -> dict[str, object]:
-    """The effective learning rate: its peak, and the published curve's points as shares of the peak."""
+    """The effective learning rate: its nominal value, and the shares of it at the published curve's points."""
     scale = cfg.get('auto_scale_lr') or {}
     follows = bool(scale.get('enable', False))
     lr = cfg.optim_wrapper.optimizer['lr'] * (batch / scale['base_batch_size'] if follows else 1)
@@ -139,12 +150,9 @@ def _lr(cfg, curve: Curve, batch: int, length: int | None, epoch: int | None, lo
         return {**facts, 'not understood: param_scheduler': str(error)}
     share = length / curve.length
     points = {name: min(round(i * share), length - 1) for name, i in curve.points.items()}
-    values = {name: at(i) for name, i in points.items()}
-    peak = max(values.values())
-    facts.update({'lr': peak, **{f'lr, {name}': value / peak for name, value in values.items()}})
+    facts.update({'lr': lr, **{f'lr, {name}': at(i) / lr for name, i in points.items()}})
     if lowest != 1:
-        highest = max(first(i) for i in points.values())
-        facts['lr, last iteration, first layer'] = first(length - 1) / highest
+        facts['lr, last iteration, first layer'] = first(length - 1) / (lr * lowest)
     return facts
 
 
@@ -214,10 +222,19 @@ def _hooks(cfg) -> dict[str, object]:
 
 def _pipelines(cfg) -> dict[str, object]:
     facts, dataset = {}, cfg.train_dataloader.dataset
+    while 'dataset' in dataset:  # a wrapper
+        if bare(dataset.type) == 'ClassBalancedDataset':
+            facts['repeat factor of rare classes'] = f'{dataset.get("oversample_thr")}, rounded up'
+        elif bare(dataset.type) != 'RepeatDataset':
+            facts['not understood: train_dataloader.dataset'] = dataset.type
+        dataset = dataset.dataset
     facts.update(data.pipeline_facts(dataset.get('pipeline', ()), 'train_dataloader.dataset.pipeline', 'train'))
     if cfg.get('test_dataloader') and cfg.get('default_scope') in ('mmpretrain', 'mmdet', 'mmseg') and (
             bare(cfg.model.type) not in ('MAE', 'MaskedAutoencoder')):
-        facts.update(data.pipeline_facts(cfg.test_dataloader.dataset.pipeline, 'test_dataloader.dataset.pipeline', 'test'))
+        tests = cfg.test_dataloader.dataset.pipeline
+        facts.update(data.pipeline_facts(tests, 'test_dataloader.dataset.pipeline', 'test'))
+    if cfg.get('default_scope') == 'mmseg':
+        facts.setdefault('test scales', 'one')
     if cfg.get('default_scope') == 'mmdet':
         filters = dataset.get('filter_cfg') or {}
         facts['images without an object'] = 'left out' if filters.get('filter_empty_gt') else 'in'

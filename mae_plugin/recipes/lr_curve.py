@@ -4,8 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-# Below this share of the peak a learning rate counts as zero: MMEngine refuses start_factor=0.
-ZERO = 1e-6
+# Below this share of its nominal value a learning rate counts as zero: MMEngine refuses start_factor=0, and some of its
+# schedules end an iteration earlier.
+ZERO = 1e-5
 
 
 class Curve(NamedTuple):
@@ -13,11 +14,13 @@ class Curve(NamedTuple):
 
     Attributes:
         at: Learning rate of an iteration, counted from 0.
+        peak: Nominal value, of which ``at`` is a share.
         length: Iterations of the run.
         points: Iterations at which curves are compared, by name.
     """
 
     at: Callable[[int], float]
+    peak: float
     length: int
     points: dict[str, int]
 
@@ -34,7 +37,7 @@ def cosine(peak: float, warmup: int, length: int, least: float = 0.) -> Curve:
         if i < warmup:
             return peak * i / warmup
         return least + (peak - least) * (1 + math.cos(math.pi * (i - warmup) / (length - warmup))) / 2
-    return Curve(at, length, _points(warmup, length))
+    return Curve(at, peak, length, _points(warmup, length))
 
 
 def steps(peak: float, warmup: int, start: float, milestones: Sequence[int], length: int) -> Curve:
@@ -44,7 +47,7 @@ def steps(peak: float, warmup: int, start: float, milestones: Sequence[int], len
         return peak * share * 0.1 ** sum(i >= milestone for milestone in milestones)
     around = {f'{when} step {k}': milestone - (when == 'before')
               for k, milestone in enumerate(milestones, 1) for when in ('before', 'from')}
-    return Curve(at, length, _points(warmup, length, **around))
+    return Curve(at, peak, length, _points(warmup, length, **around))
 
 
 def polynomial(peak: float, warmup: int, start: float, length: int) -> Curve:
@@ -52,7 +55,7 @@ def polynomial(peak: float, warmup: int, start: float, length: int) -> Curve:
     def at(i: int) -> float:
         share = 1 - (1 - i / warmup) * (1 - start) if i < warmup else 1.
         return peak * (1 - i / length) * share
-    return Curve(at, length, _points(warmup, length))
+    return Curve(at, peak, length, _points(warmup, length))
 
 
 def of_schedulers(schedulers: Sequence[dict], lr: float, length: int, epoch_length: int | None,

@@ -9,7 +9,6 @@ _ARCHS = {'b': (768, 12, 12), 'base': (768, 12, 12), 'l': (1024, 24, 16), 'large
 _OUTPUTS = {
     'raw': 'all tokens after the norm', 'cls_token': 'class token after the norm',
     'avg_featmap': 'mean of the patches, then a fresh norm', 'featmap': 'maps without a norm'}
-_CLIP_PATCH = 16
 
 
 def _encoder(width: int, depth: int, heads: int, **facts) -> dict[str, object]:
@@ -124,7 +123,7 @@ def _decoder(width: int, depth: int, heads: int, mlp_ratio: float) -> dict[str, 
 
 
 def _decoder_of(part: Part) -> dict[str, object]:
-    part.ignore('in_chans', 'embed_dim', 'patch_size', 'num_patches', 'img_size')  # follow from the encoder, or it fails
+    part.ignore('in_chans', 'embed_dim', 'patch_size', 'num_patches', 'img_size')  # follow from the encoder
     eps = _eps(part('norm_cfg', dict(eps=1e-6)))
     return {**_decoder(part('decoder_embed_dim', 512), part('decoder_depth', 8), part('decoder_num_heads', 16),
                        part('mlp_ratio', 4)), 'decoder.norm eps': eps}
@@ -149,9 +148,10 @@ def _mmpretrain_head(part: Part) -> dict[str, object]:
 
 def _pyramid(part: Part) -> dict[str, object]:
     part.ignore('in_channels')
-    return {'pyramid.width': part('out_channels', 256), 'pyramid.strides': tuple(
-        _CLIP_PATCH / scale for scale in part('scales', (4, 2, 1, .5))), 'pyramid.extra level': part('extra_level', True),
-        'pyramid.norm eps': 1e-6, 'pyramid.initial convolutions': "PyTorch's"}
+    strides = tuple(16 / scale for scale in part('scales', (4, 2, 1, .5)))
+    return {'pyramid.width': part('out_channels', 256), 'pyramid.strides': strides,
+            'pyramid.extra level': part('extra_level', True), 'pyramid.norm eps': 1e-6,
+            'pyramid.initial convolutions': "PyTorch's"}
 
 
 def _simple_fpn(part: Part) -> dict[str, object]:

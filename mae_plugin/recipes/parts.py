@@ -1,6 +1,7 @@
 """A part of a config that remembers which of its settings were asked for, so that none is passed over in silence."""
 
 import inspect
+import json
 from collections.abc import Callable, Sequence
 
 from mmengine.registry import DefaultScope, Registry
@@ -64,7 +65,7 @@ def flat(value, path: str) -> dict[str, object]:
 def with_defaults(cfg, registry: Registry, scope: str):
     """A part of a library's config with the defaults of its classes filled in, so that configs compare by effect.
 
-    Types lose their scope; ``norm_cfg`` gets mmcv's default of ``eps``; settings without effect are dropped.
+    Types lose their scope; a norm becomes its name and ``eps``; settings without effect are dropped.
     """
     if isinstance(cfg, Sequence) and not isinstance(cfg, str):
         return [with_defaults(item, registry, scope) for item in cfg]
@@ -73,13 +74,13 @@ def with_defaults(cfg, registry: Registry, scope: str):
     cfg = dict(cfg)
     if 'type' in cfg:
         defaults = _defaults(cfg['type'], registry, scope)
-        cfg = {**{key: value for key, value in defaults.items() if key != 'init_cfg'}, **cfg}
-        cfg['type'] = {'LN2d': 'LayerNorm2d'}.get(bare(cfg['type']), bare(cfg['type']))
-        if cfg['type'] in ('LN', 'LayerNorm2d', 'BN', 'SyncBN'):
-            cfg.setdefault('eps', 1e-5)
-            cfg.pop('requires_grad', None)
-    if isinstance(cfg.get('init_cfg'), dict | list | tuple):
-        cfg['init_cfg'] = str(cfg['init_cfg'])
+        cfg = {**{key: value for key, value in defaults.items() if key != 'init_cfg'}, **cfg, 'type': bare(cfg['type'])}
+    if isinstance(cfg.get('norm_cfg'), dict):
+        norm = cfg['norm_cfg']
+        kind = {'LN2d': 'LayerNorm2d', 'SyncBN': 'BN'}.get(bare(norm['type']), bare(norm['type']))
+        cfg['norm_cfg'] = f'{kind}, eps {norm.get("eps", 1e-5):g}'  # mmcv gives every norm an eps
+    if cfg.get('init_cfg') is not None:
+        cfg['init_cfg'] = json.dumps(cfg['init_cfg'], sort_keys=True, default=str)
     for key in ('debug', 'train_cfg', 'test_cfg', 'context_block', 'plugins', 'class_weight'):
         if cfg.get(key) in (None, False):
             cfg.pop(key, None)

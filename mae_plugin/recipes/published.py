@@ -70,7 +70,8 @@ def encoder(size: str, source: str = '[MAE] A.1; models_mae.py:223-250', **facts
 EVERYWHERE = {
     **said('main_pretrain.py:180', {'optimizer': 'AdamW', 'optimizer eps': 1e-8}),
     **said('util/misc.py: clip_grad=None; [MAE] A.1', {'gradient clipping': None}),
-    **said('engine_pretrain.py:47, engine_finetune.py', {'precision': 'half precision', 'gradients are sent in': 'float32'}),
+    **said('engine_pretrain.py:47; engine_finetune.py', {
+        'precision': 'half precision', 'gradients are sent in': 'float32'}),
     **said('main_pretrain.py:148', {'short batches': 'none', 'images beyond the last whole batch': ANY}),
     **said('util/datasets.py:24-28', {'normalisation': "ImageNet's mean and deviation, red first"}),
     **said('util/misc.py: load_model, only with --resume', {'resumes by itself': False}),
@@ -126,7 +127,8 @@ FINETUNE = {
         'train crop sampling': 'ten tries, then the centre', 'train augmentation': 'rand-m9-mstd0.5-inc1',
         'train colour jitter': None, 'train order of transforms': ('crop', 'flip', 'augmentation')}),
     **said('main_finetune.py:88-95; timm', {
-        'train erasing': 'pixel, probability 0.25, area 0.02 to 0.333', 'train erasing happens': 'after normalisation'}),
+        'train erasing': 'pixel, probability 0.25, area 0.02 to 0.333',
+        'train erasing happens': 'after normalisation'}),
     **said('main_finetune.py:97-109; [MAE] Table 9', {
         'train mixup': 0.8, 'train CutMix': 1., 'label smoothing': 0.1, 'loss': 'cross entropy',
         'train mixing': 'a batch with probability 1, CutMix in 0.5 of them'}),

@@ -23,7 +23,7 @@ _VITDET = {
     **said(f'{_D2}COCO/mask_rcnn_vitdet_b_100ep.py; configs/common/optim.py', {
         **_COMMON, 'weight decay': 0.1, 'gradients are sent in': 'float16', 'weight decay of biases': 'yes',
         'weight decay of relative position': 'yes'}),
-    **said('detectron2/solver/build.py:203-229: LayerNorm2d is none of the norms', {'weight decay of other norms': 'yes'}),
+    **said('detectron2/solver/build.py:203-229: LayerNorm2d is no norm there', {'weight decay of other norms': 'yes'}),
     **said(f'{_D2}common/coco_loader_lsj.py', {
         'train flip': 0.5, 'train resize to fit': (1024, 1024), 'train resize range': (0.1, 2.),
         'train keeps the aspect': True, 'train interpolation': 'bilinear (PIL)', 'train crop size': 1024,
@@ -40,10 +40,10 @@ _VITDET = {
     **said(f'{_D2}common/coco_loader_lsj.py', {
         'test resize to fit': (1024, 1024), 'test keeps the aspect': True, 'test interpolation': 'bilinear (PIL)'}),
     **said('detectron2/modeling/backbone/vit.py:408-455', {
-        'detector': 'MaskRCNN', 'pyramid.width': 256, 'pyramid.strides': (4., 8., 16., 32.), 'pyramid.extra level': True,
-        'pyramid.norm eps': 1e-6, 'pyramid.initial convolutions': "PyTorch's"})}
+        'detector': 'MaskRCNN', 'pyramid.width': 256, 'pyramid.strides': (4., 8., 16., 32.),
+        'pyramid.extra level': True, 'pyramid.norm eps': 1e-6, 'pyramid.initial convolutions': "PyTorch's"})}
 
-_NORM = dict(type='LayerNorm2d', eps=1e-6)
+_NORM = dict(type='mae_plugin.LayerNorm2d', eps=1e-6)
 _XYWH = dict(type='DeltaXYWHBBoxCoder', target_means=(0., 0., 0., 0.))
 _SMOOTH = dict(type='L1Loss', loss_weight=1.)
 _STRIDES = (4, 8, 16, 32)
@@ -77,11 +77,11 @@ _MASK_RCNN = dict(
                 dict(type='Normal', std=0.001, override=dict(name='fc_reg'))]),
         mask_roi_extractor=_roi(14),
         mask_head=dict(
-            type='SmallInitMaskHead', num_convs=4, in_channels=256, conv_out_channels=256, num_classes=80,
+            type='mae_plugin.SmallInitMaskHead', num_convs=4, in_channels=256, conv_out_channels=256, num_classes=80,
             norm_cfg=_NORM, loss_mask=dict(type='CrossEntropyLoss', use_mask=True, loss_weight=1.))),
     train_cfg=dict(
         rpn=dict(
-            assigner=dict(type='BestOverlapAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.,
+            assigner=dict(type='mae_plugin.BestOverlapAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.,
                           match_low_quality=True, ignore_iof_thr=-1),
             sampler=dict(type='RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
             allowed_border=-1, pos_weight=-1),
@@ -105,11 +105,11 @@ def _heads(cascade: bool, lvis: bool) -> Fact:
     box_head = heads['roi_head']['bbox_head']
     if cascade:
         heads['roi_head'].update(
-            type='BoxCascadeRoIHead', stage_ious=(0.5, 0.6, 0.7),
+            type='mae_plugin.BoxCascadeRoIHead', stage_ious=(0.5, 0.6, 0.7),
             stage_stds=tuple((1 / w, 1 / w, 2 / w, 2 / w) for w in (10, 20, 30)))
         box_head['reg_class_agnostic'] = True
     if lvis:
-        box_head.update(num_classes=1203, loss_cls=dict(type='FederatedLoss', num_sample=50, freq_power=0.5))
+        box_head.update(num_classes=1203, loss_cls=dict(type='mae_plugin.FederatedLoss', num_sample=50, freq_power=0.5))
         heads['roi_head']['mask_head']['num_classes'] = 1203
         heads['test_cfg']['rcnn'].update(score_thr=0.02, max_per_img=300)
     kind = 'cascade_mask_rcnn' if cascade else 'mask_rcnn'
@@ -162,11 +162,11 @@ _UPERNET_FACTS = {
         'weight decay of norms of the encoder': 'no', 'weight decay of other norms': 'no'}),
     **said(f'{_SEG}_base_/datasets/ade20k.py', {
         'train resize to fit': (2048, 512), 'train resize range': (0.5, 2.), 'train keeps the aspect': True,
-        'train interpolation': 'bilinear (OpenCV)', 'train crop size': 512, 'train crop with at most of one class': 0.75,
-        'train flip': 0.5, 'train photometric distortion': True, 'train padded to': 512,
+        'train interpolation': 'bilinear (OpenCV)', 'train crop size': 512,
+        'train crop with at most of one class': 0.75, 'train flip': 0.5, 'train photometric distortion': True, 'train padded to': 512,
         'train padding': '0 after normalisation', 'train padding of the map': 255,
         'train order of transforms': ('resize', 'crop', 'flip', 'distortion'), 'test resize to fit': (2048, 512),
-        'test keeps the aspect': True, 'test interpolation': 'bilinear (OpenCV)'}),
+        'test keeps the aspect': True, 'test interpolation': 'bilinear (OpenCV)', 'test scales': 'one'}),
     **said('backbone/mae.py:325-339', {
         'segmenter': 'EncoderDecoder', 'pyramid.rescales': (4, 2, 1, .5), 'pyramid.norm': 'SyncBN'}),
     **encoder('base', f'{_SEG}mae/upernet_mae_base_12_512_slide_160k_ade20k.py', drop_path=0.1, layer_scale=1.,
@@ -179,3 +179,5 @@ DENSE_RECIPES: dict[str, Recipe] = {
     'upernet/base': Recipe(
         _UPERNET_FACTS, polynomial(1e-4, 1500, 1e-6, 160_000), 16, images=None, scales=False,
         heads=Fact(_UPERNET, f'{_SEG}_base_/models/upernet.py'))}
+DENSE_RECIPES['upernet/base/multi-scale'] = DENSE_RECIPES['upernet/base']._replace(facts={
+    **_UPERNET_FACTS, **said("mmseg's table: 48.70 with multiple scales", {'test scales': '6, mirrored too'})})
