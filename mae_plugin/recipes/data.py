@@ -68,7 +68,7 @@ def _flip(part: Part) -> dict[str, object]:
 
 
 def _timm(part: Part) -> dict[str, object]:
-    """timm's ``create_transform``; its defaults are those of timm 1.0."""
+    """The ``create_transform`` of timm, with the defaults of timm 1.0."""
     size, interpolation = part('input_size', 224), f'{part("interpolation", "bilinear")} (PIL)'
     if not part('is_training', False):
         share = part('crop_pct') or 0.875
@@ -124,7 +124,7 @@ def _resize(part: Part) -> dict[str, object]:
 
 
 def _random_crop(part: Part) -> dict[str, object]:
-    """mmdet's and mmseg's, which share a name; for crops below the image size mmdet's kinds come to the same."""
+    """Those of mmdet and of mmseg, which share a name; for crops below the image size mmdet's kinds come to the same."""
     facts = {'crop size': _square(part('crop_size'))}
     kind, ratio = part('crop_type'), part('cat_max_ratio')
     part.ignore('ignore_index', 'bbox_clip_border')

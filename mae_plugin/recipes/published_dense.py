@@ -163,7 +163,8 @@ _UPERNET_FACTS = {
     **said(f'{_SEG}_base_/datasets/ade20k.py', {
         'train resize to fit': (2048, 512), 'train resize range': (0.5, 2.), 'train keeps the aspect': True,
         'train interpolation': 'bilinear (OpenCV)', 'train crop size': 512,
-        'train crop with at most of one class': 0.75, 'train flip': 0.5, 'train photometric distortion': True, 'train padded to': 512,
+        'train crop with at most of one class': 0.75, 'train flip': 0.5, 'train photometric distortion': True,
+        'train padded to': 512,
         'train padding': '0 after normalisation', 'train padding of the map': 255,
         'train order of transforms': ('resize', 'crop', 'flip', 'distortion'), 'test resize to fit': (2048, 512),
         'test keeps the aspect': True, 'test interpolation': 'bilinear (OpenCV)', 'test scales': 'one'}),
