@@ -124,7 +124,7 @@ def _resize(part: Part) -> dict[str, object]:
 
 
 def _random_crop(part: Part) -> dict[str, object]:
-    """Those of mmdet and of mmseg, which share a name; for crops below the image size mmdet's kinds come to the same."""
+    """Those of mmdet and of mmseg, which share a name; for smaller crops mmdet's kinds are the same."""
     facts = {'crop size': _square(part('crop_size'))}
     kind, ratio = part('crop_type'), part('cat_max_ratio')
     part.ignore('ignore_index', 'bbox_clip_border')
