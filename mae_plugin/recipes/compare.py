@@ -1,7 +1,11 @@
 """A config against a published recipe, fact by fact."""
 
+import contextlib
+import io
+import logging
 import math
 import textwrap
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,11 +42,28 @@ def compare(cfg, name: str, batch: int | None = None) -> list[Difference]:
     if name not in RECIPES:
         raise KeyError(f'there is no published recipe {name!r}; there are {", ".join(sorted(RECIPES))}')
     recipe = RECIPES[name]
+    with _quiet():
+        return _compare(cfg, recipe, batch)
+
+
+def _compare(cfg, recipe: Recipe, batch: int | None) -> list[Difference]:
     batch = batch or (cfg.get('recipe') or {}).get('batch_size') or recipe.batch
     published = published_facts(recipe, batch, cfg.get('default_scope'))
     here = read_facts(cfg, recipe.curve, batch, recipe.images)
     found = [_difference(fact, published.get(fact), here.get(fact)) for fact in {**published, **here}]
     return [difference for difference in found if difference] + _behaviour(cfg)
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without the many lines that the libraries' constructors write."""
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def published_facts(recipe: Recipe, batch: int, scope: str | None) -> dict[str, Fact]:

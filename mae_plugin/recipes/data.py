@@ -8,13 +8,14 @@ IMAGENET_MEAN, IMAGENET_STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 _OUR_CROPS = 'bicubic (PIL)'
 
 
-def pipeline_facts(pipeline: Sequence[dict], path: str, prefix: str) -> dict[str, object]:
+def pipeline_facts(pipeline: Sequence[dict], path: str, prefix: str, img_size=None) -> dict[str, object]:
     """Facts of a pipeline, and the order of the steps that change the image.
 
     Args:
         pipeline: The transforms.
         path: Where they stand in the config.
         prefix: ``train`` or ``test``, the first word of the facts.
+        img_size: Size of the model's images, which is that of a crop that names none.
 
     Returns:
         Facts by name; a transform that no reader knows is a fact "not understood".
@@ -23,6 +24,8 @@ def pipeline_facts(pipeline: Sequence[dict], path: str, prefix: str) -> dict[str
     for i, step in enumerate(pipeline):
         if bare(step['type']) in _SILENT:
             continue
+        if 'size' in step and step['size'] is None:
+            step = {**step, 'size': img_size}
         for name, value in read(step, f'{path}.{i}', _STEPS).items():
             unknown = name.startswith('not understood')
             facts[name if unknown else f'{prefix} {name}'] = value

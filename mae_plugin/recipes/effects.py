@@ -15,6 +15,7 @@ EFFECTS: tuple[tuple[str, str], ...] = (
     ('encoder.window', 'ViTDet-B: no propagation 48.9, four global blocks 51.2 box AP ([ViTDet] Table 8)'),
     ('encoder.global blocks', 'ViTDet-B: none 48.9, two 50.7, four 51.2, last four 50.9 box AP ([ViTDet] Table 8)'),
     ('encoder.relative position', 'about 1 AP on COCO ([ViTDet] section 4.2)'),
+    ('encoder.grid of positions', 'positions are trained on another grid, and resampled from it; not measured'),
     ('encoder.layer scale', "BEiT's 1e-6 would erase the pretrained features"),
     ('encoder.start', 'ViT-L: 82.6 from scratch, 85.9 from MAE ([MAE] Table 3)'),
     ('weight decay of the class token', 'not measured; one token'),

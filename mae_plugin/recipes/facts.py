@@ -1,11 +1,7 @@
 """What a config comes to: facts by name, for this plugin's configs and for mmpretrain's, mmdet's and mmseg's."""
 
-import contextlib
-import io
-import logging
 import math
 import re
-import warnings
 from pathlib import Path
 
 from mmengine.registry import MODELS
@@ -15,6 +11,9 @@ from .groups import build_model, group_facts
 from .lr_curve import Curve, of_schedulers
 from .parts import Part, bare, flat, read, with_defaults
 
+_PARAMWISE = (  # settings whose effect the parameter groups show
+    'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
+    'layer_decay_rate', 'decay_rate', 'decay_type', 'num_layers', 'no_decay', 'bypass_duplicate')
 HALF = 'half precision'  # float16 and bfloat16: both are what is published
 _NO_EFFECT = {  # hooks without effect on the weights
     'EMAHook', 'CheckpointHook', 'SyncBuffersHook', 'IterTimerHook', 'LoggerHook', 'EmptyCacheHook'}
@@ -32,13 +31,12 @@ def read_facts(cfg, curve: Curve, batch: int, images: int | None) -> dict[str, o
     facts = {'batch': batch}
     length, epoch = _length(cfg, batch, images)
     facts['iterations'] = length
-    facts.update(_loader(cfg))
+    facts.update(_loader(cfg, batch))
     facts.update(_optimizer(cfg))
     facts.update(_model(cfg))
     rate, depth = 1., facts.get('encoder.depth', 0)
     try:
-        with _quiet():
-            groups = group_facts(cfg, build_model(cfg))
+        groups = group_facts(cfg, build_model(cfg))
         rate = groups['layer decay'] if isinstance(groups['layer decay'], float) else 1.
         facts.update(groups)
     except Exception as error:  # a library's model or constructor may fail in any way
@@ -49,18 +47,6 @@ def read_facts(cfg, curve: Curve, batch: int, images: int | None) -> dict[str, o
     facts.update(_file_name(cfg))
     facts.update(_pipelines(cfg))
     return facts
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Without the many lines that the libraries' constructors write."""
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _length(cfg, batch: int, images: int | None) -> tuple[int | None, int | None]:
@@ -81,15 +67,15 @@ def _file_name(cfg) -> dict[str, object]:
     return {'images of a process': f'{size}, and the file name says {named[2]}'} if wrong else {}
 
 
-def _loader(cfg) -> dict[str, object]:
+def _loader(cfg, batch: int) -> dict[str, object]:
     """How the images of an epoch become batches."""
     loader = cfg.train_dataloader
     sampler = Part(loader.get('sampler'), 'train_dataloader.sampler')
     sampler.ignore('shuffle', 'seed', 'round_up')
     if sampler.type == 'KeyedSampler':
-        left_out = sampler('epoch_multiple') is not None
-        facts = {'short batches': 'none', 'images beyond the last whole batch':
-                 'left out' if left_out else 'in the next epoch'}
+        multiple = sampler('epoch_multiple')
+        facts = {'short batches': 'none', 'images beyond the last whole batch': 'in the next epoch' if multiple in (
+            None, 1) else 'left out' if multiple == batch else f'left out, of {multiple}'}
     elif sampler.type == 'InfiniteSampler':
         facts = {'short batches': 'none', 'images beyond the last whole batch': 'in the next epoch'}
     elif sampler.type == 'RepeatFactorSampler':
@@ -106,7 +92,9 @@ def _loader(cfg) -> dict[str, object]:
 def _optimizer(cfg) -> dict[str, object]:
     wrapper = Part(cfg.optim_wrapper, 'optim_wrapper')
     wrapper.type = wrapper.type or 'OptimWrapper'
-    wrapper.ignore('loss_scale', 'constructor', 'paramwise_cfg', 'accumulative_counts', 'cache_enabled')
+    wrapper.ignore('loss_scale', 'constructor', 'accumulative_counts', 'cache_enabled')
+    paramwise = Part(wrapper('paramwise_cfg'), 'optim_wrapper.paramwise_cfg')
+    paramwise.ignore(*_PARAMWISE)
     dtype = wrapper('dtype', None)
     if wrapper.type in ('AmpOptimWrapper', 'AutocastOptimWrapper'):
         precision = 'float32' if dtype == 'float32' else HALF
@@ -130,7 +118,7 @@ def _optimizer(cfg) -> dict[str, object]:
             'parameters of one dimension have a trust ratio': theirs})
     elif optimizer.type == 'SGD':
         facts['optimizer momentum'] = optimizer('momentum', 0)
-    return {**facts, **optimizer.unread(), **wrapper.unread()}
+    return {**facts, **optimizer.unread(), **paramwise.unread(), **wrapper.unread()}
 
 
 def _lr(cfg, curve: Curve, batch: int, length: int | None, epoch: int | None, lowest: float) -> dict[str, object]:
@@ -228,11 +216,14 @@ def _pipelines(cfg) -> dict[str, object]:
         elif bare(dataset.type) != 'RepeatDataset':
             facts['not understood: train_dataloader.dataset'] = dataset.type
         dataset = dataset.dataset
-    facts.update(data.pipeline_facts(dataset.get('pipeline', ()), 'train_dataloader.dataset.pipeline', 'train'))
+    facts.update(data.pipeline_facts(dataset.get('pipeline', ()), 'train_dataloader.dataset.pipeline', 'train',
+                                     cfg.model.backbone.get('img_size', 224)))
     if cfg.get('test_dataloader') and cfg.get('default_scope') in ('mmpretrain', 'mmdet', 'mmseg') and (
             bare(cfg.model.type) not in ('MAE', 'MaskedAutoencoder')):
         tests = cfg.test_dataloader.dataset.pipeline
         facts.update(data.pipeline_facts(tests, 'test_dataloader.dataset.pipeline', 'test'))
+    if dataset.get('holdout'):
+        facts['images held out'] = dataset.holdout
     if cfg.get('default_scope') == 'mmseg':
         facts.setdefault('test scales', 'one')
     if cfg.get('default_scope') == 'mmdet':

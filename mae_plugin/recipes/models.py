@@ -33,6 +33,10 @@ def _global_blocks(windowed, depth: int) -> tuple[int, ...]:
     return tuple(i for i in range(depth) if i not in _blocks(windowed, depth))
 
 
+def _grid(size, patch: tuple[int, int]) -> tuple[int, int]:
+    return tuple(side // p for side, p in zip(to_2tuple(size), patch, strict=True))
+
+
 def _start(init_cfg) -> str:
     kind = str((init_cfg or {}).get('type', '') if isinstance(init_cfg, dict) else '')
     return 'pretrained' if kind.endswith('Pretrained') else 'random'
@@ -43,28 +47,30 @@ def _eps(norm_cfg: dict, default: float = 1e-5) -> float:
 
 
 def _plain_vit(part: Part) -> dict[str, object]:
-    part.ignore('img_size', 'freeze_pos_embed')  # the crop's size and the optimizer's groups tell
+    part.ignore('freeze_pos_embed', 'trainable_blocks')  # the optimizer's groups tell
+    patch = to_2tuple(part('patch_size', 16))
+    grid = _grid(part('img_size', 224), patch)
     depth, width = part('depth', 12), part('embed_dim', 768)
     out_type = part('out_type', 'raw')
     rel_pos = Part(part('rel_pos'), f'{part.path}.rel_pos')
     window, windowed = part('window_size', 0), part('window_block_indexes', ())
     size = rel_pos('size')
     blocks = _blocks(part('conv_block_indexes', ()), depth)
-    part.ignore('trainable_blocks')
     return _encoder(
-        width, depth, part('num_heads', 12), patch=to_2tuple(part('patch_size', 16)), channels=part('in_chans', 3),
+        width, depth, part('num_heads', 12), patch=patch, channels=part('in_chans', 3),
         mlp_ratio=part('mlp_ratio', 4), output=_OUTPUTS[out_type], **_taps(out_type, part('out_indices', -1), depth),
         class_token=part('with_cls_token', True), drop_path=part('drop_path_rate', 0.),
         layer_scale=part('init_values'), window=window or None,
         global_blocks=_global_blocks(windowed, depth) if window else None, convolution_blocks=blocks,
         relative_position={'DecomposedRelPos': 'decomposed', 'RelPosBias': 'bias'}.get(rel_pos.type, rel_pos.type),
-        **(dict(relative_position_grid=to_2tuple(size)) if size else {}), positions='column first',
-        mlp_bias_init='0', start=_start(part('init_cfg'))) | rel_pos.unread()
+        relative_position_grid=(to_2tuple(size) if size else grid) if rel_pos.type else None, positions='column first',
+        grid_of_positions=grid, mlp_bias_init='0', start=_start(part('init_cfg'))) | rel_pos.unread()
 
 
 def _mmpretrain_vit(part: Part, **facts) -> dict[str, object]:
     arch = part('arch', 'base')
-    part.ignore('img_size', 'interpolate_mode', 'frozen_stages')
+    part.ignore('interpolate_mode', 'frozen_stages')
+    patch = to_2tuple(part('patch_size', 16))
     if arch not in _ARCHS:
         return {f'not understood: {part.path}.arch': arch}
     width, depth, heads = _ARCHS[arch]
@@ -72,8 +78,9 @@ def _mmpretrain_vit(part: Part, **facts) -> dict[str, object]:
     norms = {} if final_norm != (out_type == 'avg_featmap') else {
         f'not understood: {part.path}.final_norm': f'{final_norm} with out_type={out_type}'}
     return _encoder(
-        width, depth, heads, patch=to_2tuple(part('patch_size', 16)), channels=part('in_channels', 3),
-        norm_eps=_eps(part('norm_cfg', dict(eps=1e-6))), qkv_bias=part('qkv_bias', True),
+        width, depth, heads, patch=patch, channels=part('in_channels', 3),
+        grid_of_positions=_grid(part('img_size', 224), patch), norm_eps=_eps(part('norm_cfg', dict(eps=1e-6))),
+        qkv_bias=part('qkv_bias', True),
         output=_OUTPUTS[out_type], **_taps(out_type, part('out_indices', -1), depth),
         class_token=part('with_cls_token', True), drop_path=part('drop_path_rate', 0.), dropout=part('drop_rate', 0.),
         layer_scale=part('layer_scale_init_value', 0.) or None, mlp_bias_init='N(0, 1e-6)',
@@ -91,21 +98,22 @@ def _mae_vit(part: Part) -> dict[str, object]:
 
 def _mmseg_mae(part: Part) -> dict[str, object]:
     part.ignore('norm_eval', 'num_fcs', 'act_cfg', 'pretrained')
-    depth, size, patch = part('num_layers', 12), part('img_size', 224), part('patch_size', 16)
+    depth, patch = part('num_layers', 12), to_2tuple(part('patch_size', 16))
+    grid = _grid(part('img_size', 224), patch)
     off = {key: part(key, False) for key in ('patch_norm', 'final_norm')}
     return _encoder(
-        part('embed_dims', 768), depth, part('num_heads', 12), patch=to_2tuple(patch), channels=part('in_channels', 3),
+        part('embed_dims', 768), depth, part('num_heads', 12), patch=patch, channels=part('in_channels', 3),
         mlp_ratio=part('mlp_ratio', 4), norm_eps=_eps(part('norm_cfg', {})), output=_OUTPUTS['featmap'],
         maps_of_blocks=_blocks(part('out_indices', -1), depth), class_token=True, drop_path=part('drop_path_rate', 0.),
         dropout=part('attn_drop_rate', 0.), layer_scale=part('init_values', 0.1), relative_position='bias',
-        relative_position_grid=tuple(side // patch for side in to_2tuple(size)), start='pretrained') | {
+        relative_position_grid=grid, grid_of_positions=grid, start='pretrained') | {
             f'not understood: {part.path}.{key}': value for key, value in off.items() if value} | (
                 {f'not understood: {part.path}.init_cfg': part('init_cfg')} if 'init_cfg' in part else {})
 
 
 def _vitdet_vit(part: Part) -> dict[str, object]:
     depth, size, patch = part('depth', 12), part('img_size', 1024), part('patch_size', 16)
-    part.ignore('pretrain_img_size', 'pretrain_use_cls_token', 'act_cfg', 'rel_pos_zero_init')
+    part.ignore('pretrain_use_cls_token', 'act_cfg', 'rel_pos_zero_init')
     window = part('window_size', 0)
     relative = dict(relative_position='decomposed', relative_position_grid=(size // patch, ) * 2)
     return _encoder(
@@ -113,6 +121,7 @@ def _vitdet_vit(part: Part) -> dict[str, object]:
         mlp_ratio=part('mlp_ratio', 4), norm_eps=_eps(part('norm_cfg', dict(eps=1e-6))),
         qkv_bias=part('qkv_bias', True), output=_OUTPUTS['featmap'], maps_of_blocks=(depth - 1, ), class_token=False,
         drop_path=part('drop_path_rate', 0.), window=window or None,
+        grid_of_positions=_grid(part('pretrain_img_size', 224), to_2tuple(patch)),
         global_blocks=_global_blocks(part('window_block_indexes', (0, 1, 3, 4, 6, 7, 9, 10)), depth),
         **(relative if part('use_rel_pos', False) else {}), start=_start(part('init_cfg'))) | (
             {} if part('use_abs_pos', True) else {f'not understood: {part.path}.use_abs_pos': False})

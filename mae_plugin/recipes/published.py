@@ -62,7 +62,8 @@ def encoder(size: str, source: str = '[MAE] A.1; models_mae.py:223-250', **facts
     """Facts of an encoder; ``facts`` are those in which it is no plain ViT of this size."""
     plain = {'mlp ratio': 4, 'norm eps': 1e-6, 'qkv bias': True, 'channels': 3, 'class token': True, 'drop path': 0.,
              'dropout': 0., 'layer scale': None, 'relative position': None, 'window': None, 'global blocks': None,
-             'convolution blocks': (), 'start': 'pretrained', 'positions': ANY, 'mlp bias init': ANY}
+             'convolution blocks': (), 'start': 'pretrained',
+             'grid of positions': (16, 16) if size == 'huge' else (14, 14), 'positions': ANY, 'mlp bias init': ANY}
     named = {key.replace('_', ' '): value for key, value in facts.items()}
     return said(source, {f'encoder.{key}': value for key, value in {**SIZES[size], **plain, **named}.items()})
 
@@ -87,7 +88,7 @@ PRETRAIN = {
     **said('[MAE] Table 8', {'layer decay': 1.}),
     **said('models_mae.py:37,51', {'trained': 'all but positions'}),
     **said('main_pretrain.py:165-166', {'lr follows the batch': True}),
-    **said('main_pretrain.py:148', {'images beyond the last whole batch': 'left out'}),
+    **said('main_pretrain.py:148', {'images beyond the last whole batch': 'left out', 'images held out': None}),
     **said('[MAE] A.1; models_mae.py:223-250', {
         'decoder.width': 512, 'decoder.depth': 8, 'decoder.heads': 16, 'decoder.mlp ratio': 4,
         'decoder.norm eps': 1e-6}),
@@ -149,6 +150,7 @@ def _finetune(size: str, lr: float, decay: float, drop_path: float, source: str)
 def _huge_448(recipe: Recipe) -> Recipe:
     return recipe._replace(facts={
         **recipe.facts, **said('[MAE] Table 3', {'train crop size': 448}),
+        **said('util/pos_embed.py:75-96, when weights are loaded', {'encoder.grid of positions': (32, 32)}),
         **said('util/datasets.py:53-57: no border above 224', {'test resize': ('short side', 448), 'test crop': 448})})
 
 

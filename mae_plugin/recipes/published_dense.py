@@ -121,8 +121,9 @@ def _vitdet(size: str, cascade: bool, lvis: bool) -> Recipe:
     decayed = 'yes' if size == 'huge' else 'no'
     facts = {
         **_VITDET,
-        **encoder(size, 'configs/common/models/mask_rcnn_vitdet.py:25-41', patch=(16, 16), class_token=False, window=14,
-                  drop_path=lvis_drop_path if lvis else drop_path, global_blocks=global_blocks,
+        **encoder(size, 'configs/common/models/mask_rcnn_vitdet.py:25-41', patch=(16, 16), grid_of_positions=(14, 14),
+                  class_token=False, window=14, global_blocks=global_blocks,
+                  drop_path=lvis_drop_path if lvis else drop_path,
                   output='maps without a norm', relative_position='decomposed', relative_position_grid=(64, 64),
                   maps_of_blocks=global_blocks[-1:]),
         **said(f'{_D2}COCO/mask_rcnn_vitdet_{size[0]}_*.py', {
@@ -171,8 +172,8 @@ _UPERNET_FACTS = {
     **said('backbone/mae.py:325-339', {
         'segmenter': 'EncoderDecoder', 'pyramid.rescales': (4, 2, 1, .5), 'pyramid.norm': 'SyncBN'}),
     **encoder('base', f'{_SEG}mae/upernet_mae_base_12_512_slide_160k_ade20k.py', drop_path=0.1, layer_scale=1.,
-              relative_position='bias', relative_position_grid=(32, 32), output='maps without a norm',
-              maps_of_blocks=(3, 5, 7, 11))}
+              relative_position='bias', relative_position_grid=(32, 32), grid_of_positions=(32, 32),
+              output='maps without a norm', maps_of_blocks=(3, 5, 7, 11))}
 
 DENSE_RECIPES: dict[str, Recipe] = {
     **{f'vitdet/{kind}/{size}/{data}': _vitdet(size, kind == 'cascade', data == 'lvis')
