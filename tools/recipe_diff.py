@@ -56,7 +56,12 @@ def main(argv: Sequence[str]) -> int:
     return len(found)
 
 
+def exit_code(argv: Sequence[str] | None = None) -> int:
+    """0 without a difference, 1 with some, 2 after an error."""
+    found = []
+    failed = run_cli(lambda arguments: found.append(main(arguments)), argv)
+    return 2 if failed == 1 else failed or min(found[0], 1)
+
+
 if __name__ == '__main__':
-    differences = []
-    failed = run_cli(lambda argv: differences.append(main(argv)))
-    sys.exit(2 if failed == 1 else failed or min(differences[0], 1))
+    sys.exit(exit_code())

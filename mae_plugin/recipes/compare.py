@@ -49,7 +49,7 @@ def compare(cfg, name: str, batch: int | None = None) -> list[Difference]:
 def _compare(cfg, recipe: Recipe, batch: int | None) -> list[Difference]:
     batch = batch or (cfg.get('recipe') or {}).get('batch_size') or recipe.batch
     published = published_facts(recipe, batch, cfg.get('default_scope'))
-    here = read_facts(cfg, recipe.curve, batch, recipe.images)
+    here = read_facts(cfg, recipe, batch)
     found = [_difference(fact, published.get(fact), here.get(fact)) for fact in {**published, **here}]
     return [difference for difference in found if difference] + _behaviour(cfg)
 

@@ -3,13 +3,15 @@
 import math
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from mmengine.registry import MODELS
 
 from . import data, models
 from .groups import build_model, group_facts
-from .lr_curve import Curve, of_schedulers
+from .lr_curve import of_schedulers
 from .parts import Part, bare, flat, read, with_defaults
+from .published import Recipe
 
 _PARAMWISE = (  # settings whose effect the parameter groups show
     'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
@@ -19,44 +21,49 @@ _NO_EFFECT = {  # hooks without effect on the weights
     'EMAHook', 'CheckpointHook', 'SyncBuffersHook', 'IterTimerHook', 'LoggerHook', 'EmptyCacheHook'}
 
 
-def read_facts(cfg, curve: Curve, batch: int, images: int | None) -> dict[str, object]:
-    """All facts of a config.
+class _Run(NamedTuple):
+    """Iterations of a run and of an epoch, if known, and of an epoch over those of the published one."""
+
+    batch: int
+    length: int | None
+    epoch: int | None
+    pace: float
+
+
+def read_facts(cfg, recipe: Recipe, batch: int) -> dict[str, object]:
+    """All facts of a config, as far as they can be compared with those of ``recipe``.
+
+    Not compared are the decoders of images and what they do about the orientation noted in a file, random numbers, and
+    what only costs time.
 
     Args:
         cfg: The config.
-        curve: The published learning rate, whose points are looked at.
+        recipe: The published recipe, whose learning rate says where to look, and how many images are an epoch.
         batch: Images of a step, over all processes.
-        images: Images of an epoch, for runs that are counted in epochs.
     """
-    facts = {'batch': batch}
-    length, epoch = _length(cfg, batch, images)
-    facts['iterations'] = length
-    facts.update(_loader(cfg, batch))
-    facts.update(_optimizer(cfg))
-    facts.update(_model(cfg))
-    rate, depth = 1., facts.get('encoder.depth', 0)
+    run = _run(cfg, recipe, batch)
+    facts = {'batch': batch, 'iterations': run.length, **_loader(cfg, batch), **_optimizer(cfg), **_model(cfg)}
+    lowest = 1.
     try:
         groups = group_facts(cfg, build_model(cfg))
-        rate = groups['layer decay'] if isinstance(groups['layer decay'], float) else 1.
-        facts.update(groups)
+        if isinstance(groups['layer decay'], float):
+            lowest = groups['layer decay'] ** (facts.get('encoder.depth', 0) + 1)
     except Exception as error:  # a library's model or constructor may fail in any way
-        facts['not understood: the optimizer groups'] = f'{type(error).__name__}: {error}'
-    facts.update(_lr(cfg, curve, batch, length, epoch, rate ** (depth + 1)))
-    facts.update(_hooks(cfg))
-    facts['resumes by itself'] = bool(cfg.get('resume', False))
-    facts.update(_file_name(cfg))
-    facts.update(_pipelines(cfg))
-    return facts
+        groups = {'not understood: the optimizer groups': f'{type(error).__name__}: {error}'}
+    return {**facts, **groups, **_lr(cfg, recipe, run, lowest), **_hooks(cfg), **_file_name(cfg), **_pipelines(cfg),
+            'resumes by itself': bool(cfg.get('resume', False))}
 
 
-def _length(cfg, batch: int, images: int | None) -> tuple[int | None, int | None]:
-    """Iterations of the run and of an epoch."""
+def _run(cfg, recipe: Recipe, batch: int) -> _Run:
+    """How long the run is."""
     train, loader = cfg.train_cfg, cfg.train_dataloader
     whole = math.floor if loader.get('drop_last', False) else math.ceil
-    epoch = whole(images / batch) if images else None
+    epoch = whole(recipe.images / batch) if recipe.images else None
     if train.get('max_iters'):
-        return train['max_iters'], epoch
-    return (train['max_epochs'] * epoch if epoch else None), epoch
+        return _Run(batch, train['max_iters'], epoch, recipe.batch / batch)
+    if epoch is None:
+        return _Run(batch, None, None, 1.)
+    return _Run(batch, train['max_epochs'] * epoch, epoch, epoch / (recipe.images // recipe.batch))
 
 
 def _file_name(cfg) -> dict[str, object]:
@@ -121,26 +128,29 @@ def _optimizer(cfg) -> dict[str, object]:
     return {**facts, **optimizer.unread(), **paramwise.unread(), **wrapper.unread()}
 
 
-def _lr(cfg, curve: Curve, batch: int, length: int | None, epoch: int | None, lowest: float) -> dict[str, object]:
-    """The effective learning rate: its nominal value, and the shares of it at the published curve's points."""
+def _lr(cfg, recipe: Recipe, run: _Run, lowest: float) -> dict[str, object]:
+    """The effective learning rate: its nominal value, and the shares of it at the published curve's points.
+
+    ``lowest`` is the factor of the first layer, whose rate ends elsewhere where schedulers have an absolute minimum.
+    """
     scale = cfg.get('auto_scale_lr') or {}
     follows = bool(scale.get('enable', False))
-    lr = cfg.optim_wrapper.optimizer['lr'] * (batch / scale['base_batch_size'] if follows else 1)
-    facts = {'lr follows the batch': follows}
+    lr = cfg.optim_wrapper.optimizer['lr'] * (run.batch / scale['base_batch_size'] if follows else 1)
+    facts = {'lr follows the batch': follows, 'lr': lr}
     schedulers = cfg.get('param_scheduler') or []
     schedulers = schedulers if isinstance(schedulers, list) else [schedulers]
-    if length is None:
+    if run.length is None:
         return {**facts, 'not understood: the length of the run': 'epochs of a data set of unknown size'}
     try:
-        at, first = (of_schedulers(schedulers, rate, length, epoch, cfg.train_cfg.get('max_epochs'))
+        at, first = (of_schedulers(schedulers, rate, run.length, run.epoch, cfg.train_cfg.get('max_epochs'))
                      for rate in (lr, lr * lowest))
     except ValueError as error:
         return {**facts, 'not understood: param_scheduler': str(error)}
-    share = length / curve.length
-    points = {name: min(round(i * share), length - 1) for name, i in curve.points.items()}
-    facts.update({'lr': lr, **{f'lr, {name}': at(i) / lr for name, i in points.items()}})
+    curve = recipe.curve
+    points = {name: curve.in_run(i, run.length, run.pace) for name, i in curve.points.items()}
+    facts.update({f'lr, {name}': at(i) / lr for name, i in points.items()})
     if lowest != 1:
-        facts['lr, last iteration, first layer'] = first(length - 1) / (lr * lowest)
+        facts['lr, last iteration, first layer'] = first(run.length - 1) / (lr * lowest)
     return facts
 
 

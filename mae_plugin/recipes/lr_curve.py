@@ -15,14 +15,31 @@ class Curve(NamedTuple):
     Attributes:
         at: Learning rate of an iteration, counted from 0.
         peak: Nominal value, of which ``at`` is a share.
+        warmup: Iterations of the warm-up.
         length: Iterations of the run.
         points: Iterations at which curves are compared, by name.
     """
 
     at: Callable[[int], float]
     peak: float
+    warmup: int
     length: int
     points: dict[str, int]
+
+    def in_run(self, i: int, length: int, pace: float) -> int:
+        """The iteration of another run that corresponds to iteration ``i`` of this one.
+
+        A warm-up is counted in epochs, so it lasts as long in a longer run; what follows is stretched to the end.
+
+        Args:
+            i: An iteration of this curve.
+            length: Iterations of the other run.
+            pace: Iterations of its epoch over those of this curve's.
+        """
+        warmup = self.warmup * pace
+        if i <= self.warmup:
+            return min(round(i * pace), length - 1)
+        return min(round(warmup + (i - self.warmup) * (length - warmup) / (self.length - self.warmup)), length - 1)
 
 
 def _points(warmup: int, length: int, **more: int) -> dict[str, int]:
@@ -37,7 +54,7 @@ def cosine(peak: float, warmup: int, length: int, least: float = 0.) -> Curve:
         if i < warmup:
             return peak * i / warmup
         return least + (peak - least) * (1 + math.cos(math.pi * (i - warmup) / (length - warmup))) / 2
-    return Curve(at, peak, length, _points(warmup, length))
+    return Curve(at, peak, warmup, length, _points(warmup, length))
 
 
 def steps(peak: float, warmup: int, start: float, milestones: Sequence[int], length: int) -> Curve:
@@ -47,7 +64,7 @@ def steps(peak: float, warmup: int, start: float, milestones: Sequence[int], len
         return peak * share * 0.1 ** sum(i >= milestone for milestone in milestones)
     around = {f'{when} step {k}': milestone - (when == 'before')
               for k, milestone in enumerate(milestones, 1) for when in ('before', 'from')}
-    return Curve(at, peak, length, _points(warmup, length, **around))
+    return Curve(at, peak, warmup, length, _points(warmup, length, **around))
 
 
 def polynomial(peak: float, warmup: int, start: float, length: int) -> Curve:
@@ -55,7 +72,7 @@ def polynomial(peak: float, warmup: int, start: float, length: int) -> Curve:
     def at(i: int) -> float:
         share = 1 - (1 - i / warmup) * (1 - start) if i < warmup else 1.
         return peak * (1 - i / length) * share
-    return Curve(at, peak, length, _points(warmup, length))
+    return Curve(at, peak, warmup, length, _points(warmup, length))
 
 
 def of_schedulers(schedulers: Sequence[dict], lr: float, length: int, epoch_length: int | None,
