@@ -13,7 +13,13 @@ _SCOPE = 'mae_plugin'
 
 # Parts that are made of mmpretrain's, mmdet's or mmseg's classes: their module is imported when one is first named, so
 # that nothing else needs the library.
-_IN_LIBRARIES: dict[str, str] = {}
+_IN_LIBRARIES: dict[str, str] = {
+    'BestOverlapAssigner': 'mae_plugin.integrations.mmdet',
+    'BoxCascadeRoIHead': 'mae_plugin.integrations.mmdet',
+    'FixedSizeCrop': 'mae_plugin.integrations.mmdet',
+    'LVISInstanceMetric': 'mae_plugin.integrations.mmdet',
+    'SmallInitMaskHead': 'mae_plugin.integrations.mmdet',
+}
 
 
 class Registry(mm.Registry):
@@ -30,6 +36,8 @@ class Registry(mm.Registry):
 MODELS = Registry('model', parent=mm.MODELS, scope=_SCOPE, locations=['mae_plugin.models'])
 WEIGHT_INITIALIZERS = Registry(
     'weight initializer', parent=mm.WEIGHT_INITIALIZERS, scope=_SCOPE, locations=['mae_plugin.models'])
+
+TASK_UTILS = Registry('task util', parent=mm.TASK_UTILS, scope=_SCOPE, locations=['mae_plugin.models'])
 
 DATASETS = Registry('dataset', parent=mm.DATASETS, scope=_SCOPE, locations=['mae_plugin.datasets'])
 DATA_SAMPLERS = Registry('data sampler', parent=mm.DATA_SAMPLERS, scope=_SCOPE, locations=['mae_plugin.datasets'])

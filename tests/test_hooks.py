@@ -90,3 +90,27 @@ def test_weights_alone_cannot_be_resumed(runner):
     CheckpointFitsHook().after_load_checkpoint(runner, content)
     with pytest.raises(ValueError, match='holds no message_hub, meta, optimizer: .* load_from'):
         CheckpointFitsHook(resume=True).after_load_checkpoint(runner, content)
+
+
+def test_gradients_are_sent_in_half_precision(tmp_path):
+    """Of one process: DDP then rounds its own gradients to float16."""
+    from types import SimpleNamespace
+
+    from mmengine.model import MMDistributedDataParallel
+
+    from mae_plugin.engine import HalfGradientHook
+    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path / "store"}', rank=0, world_size=1)
+    try:
+        plain = torch.nn.Linear(5, 3)
+        HalfGradientHook().before_train(SimpleNamespace(model=plain))  # nothing to send
+        wrapped = MMDistributedDataParallel(torch.nn.Linear(5, 3))
+        wrapped.module.load_state_dict(plain.state_dict())
+        HalfGradientHook().before_train(SimpleNamespace(model=wrapped))
+        x = torch.randn(4, 5)
+        for model in (plain, wrapped):
+            model(x).square().sum().backward() if model is plain else \
+                torch.nn.parallel.DistributedDataParallel.forward(wrapped, x).square().sum().backward()
+        assert torch.equal(wrapped.module.weight.grad, plain.weight.grad.half().float())
+        assert not torch.equal(wrapped.module.weight.grad, plain.weight.grad)
+    finally:
+        torch.distributed.destroy_process_group()

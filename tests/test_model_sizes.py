@@ -28,6 +28,9 @@ def test_shipped_configs_agree(file):
     ('detection/vitdet_mask-rcnn_vit-base_coco', 'roi_head.mask_head.in_channels', 32, 'neck.out_channels=256'),
     ('detection/vitdet_mask-rcnn_vit-base_coco', 'roi_head.mask_roi_extractor.out_channels', 32,
      'neck.out_channels=256'),
+    ('detection/mask-rcnn-fpn_vit-base_coco', 'neck.0.in_channels', 32, 'backbone.embed_dim=768'),
+    ('detection/mask-rcnn-fpn_vit-base_coco', 'neck.1.in_channels', 32, 'backbone.embed_dim=768'),
+    ('detection/mask-rcnn-fpn_vit-base_coco', 'neck.1.out_channels', 32, 'neck.1.out_channels=32'),
     ('segmentation/upernet_vit-mini_digits', 'neck.embed_dim', 192, 'backbone.embed_dim=128'),
     ('segmentation/upernet_vit-mini_digits', 'decode_head.in_channels.1', 192, 'backbone.embed_dim=128'),
     ('segmentation/upernet_vit-mini_digits', 'auxiliary_head.in_channels', 192, 'backbone.embed_dim=128')])

@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> None:
         testing.set_drawing(cfg, args)
     if args.tta:
         testing.set_tta(cfg, args.config)
-    with run_config.build_runner(cfg, strict=True) as runner:
+    with run_config.build_runner(cfg, strict=True, loaders=['test_dataloader']) as runner:
         if predictions_file:
             testing.dump_predictions(runner, cfg.get('default_scope'), predictions_file)
         metrics = runner.test()

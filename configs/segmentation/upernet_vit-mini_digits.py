@@ -21,15 +21,12 @@ model = dict(
         depth=4,
         num_heads=4,
         out_indices=(0, 1, 2, 3),
-        drop_path_rate=0.,
-        rel_pos=dict(size=12),
         init_cfg=dict(checkpoint='work_dirs/mae_vit-mini-p8_digits/iter_10000.pth')),
     neck=dict(embed_dim=128, rescales=[2, 1, 0.5, 0.25], norm_cfg=norm_cfg),
     decode_head=dict(
         in_channels=[128, 128, 128, 128], channels=64, num_classes=11, norm_cfg=norm_cfg,
         loss_decode=loss),
-    auxiliary_head=dict(in_channels=128, channels=64, num_classes=11, norm_cfg=norm_cfg, loss_decode=loss),
-    test_cfg=dict(_delete_=True, mode='whole'))
+    auxiliary_head=dict(in_channels=128, channels=64, num_classes=11, norm_cfg=norm_cfg, loss_decode=loss))
 # Few CPUs are faster in bfloat16; --amp asks for it.
 optim_wrapper = dict(
     dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=1e-3, weight_decay=0.05))

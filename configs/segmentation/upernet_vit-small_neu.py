@@ -12,12 +12,11 @@ model = dict(
     backbone=dict(
         embed_dim=384,
         num_heads=6,
-        rel_pos=dict(size=14),
+        drop_path_rate=0.1,
         init_cfg=dict(checkpoint='work_dirs/mae_vit-small-p16_neu/iter_20000.pth')),
     neck=dict(embed_dim=384, norm_cfg=norm_cfg),
     decode_head=dict(in_channels=[384, 384, 384, 384], channels=256, num_classes=4, norm_cfg=norm_cfg),
-    auxiliary_head=dict(in_channels=384, channels=128, num_classes=4, norm_cfg=norm_cfg),
-    test_cfg=dict(_delete_=True, mode='whole'))
+    auxiliary_head=dict(in_channels=384, channels=128, num_classes=4, norm_cfg=norm_cfg))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.75), optimizer=dict(lr=1e-4, weight_decay=0.05))
 auto_scale_lr = dict(base_batch_size=16)
 param_scheduler = [

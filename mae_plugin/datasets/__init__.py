@@ -1,11 +1,12 @@
 """Data sets, transforms and samplers, registered under the scope ``mae_plugin``."""
 
+from .label_map_checks import CheckLabelMap
 from .sample_key import SampleKey, generator
-from .samplers import KeyedSampler
+from .samplers import KeyedSampler, RepeatFactorSampler
 from .transforms import KeyedRandomFlip, KeyedRandomResizedCrop, PackUnlabelled, ResizeCenterCrop
 from .unlabelled import UnlabelledImages
 
 __all__ = [
-    'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'PackUnlabelled', 'ResizeCenterCrop', 'SampleKey',
-    'UnlabelledImages', 'generator'
+    'CheckLabelMap', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'PackUnlabelled',
+    'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey', 'UnlabelledImages', 'generator'
 ]

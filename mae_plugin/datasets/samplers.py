@@ -1,10 +1,12 @@
 """The order of the training stream, as a function of seed and position."""
 
+from collections import Counter
 from collections.abc import Iterator, Sized
-from itertools import repeat
+from itertools import islice, repeat
 from math import isqrt
 
 import numpy as np
+import torch
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
@@ -115,3 +117,42 @@ class KeyedSampler(Sampler[SampleKey]):
     def __len__(self) -> int:
         """Samples of one rank in an epoch, rounded up, which make the length of the loader; the stream has no end."""
         return -(-self.epoch_size // self.world_size)
+
+
+@DATA_SAMPLERS.register_module()
+class RepeatFactorSampler(Sampler[int]):
+    """Infinite stream that repeats images of rare classes (Gupta et al., 2019, LVIS, appendix B.2).
+
+    A class in a share f of the images has the repeat factor ``max(1, sqrt(threshold / f))``, an image the greatest of
+    its classes, and in an epoch it appears that often: the whole part of the factor always, once more with its fraction
+    as probability, drawn anew each epoch. (mmdet's ``ClassBalancedDataset`` rounds up instead.) Rank r of W takes the
+    positions r, r + W, ... of the stream.
+
+    Args:
+        dataset: Data set of mmdet: ``get_cat_ids(i)`` gives the classes of an image.
+        threshold: Share of the images below which a class is rare.
+        seed: Seed of the run; None draws one and shares it between the ranks.
+    """
+
+    def __init__(self, dataset: Sized, threshold: float, seed: int | None = None) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.seed = sync_random_seed() if seed is None else seed
+        classes = [set(dataset.get_cat_ids(i)) for i in range(len(dataset))]
+        counts = Counter(label for labels in classes for label in labels)
+        factors = {label: max(1., (threshold * len(classes) / count) ** .5) for label, count in counts.items()}
+        self.factors = torch.tensor(
+            [max((factors[label] for label in labels), default=1.) for labels in classes], dtype=torch.float64)
+
+    def __iter__(self) -> Iterator[int]:
+        return islice(self._stream(), self.rank, None, self.world_size)
+
+    def _stream(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed)
+        while True:
+            repeats = torch.floor(self.factors + torch.rand(self.factors.shape, generator=generator)).long()
+            images = torch.arange(len(repeats)).repeat_interleave(repeats)
+            yield from images[torch.randperm(len(images), generator=generator)].tolist()
+
+    def __len__(self) -> int:
+        """Samples of one rank in a mean epoch, rounded up; the stream has no end."""
+        return -(-round(self.factors.sum().item()) // self.world_size)

@@ -1,17 +1,20 @@
 """Model parts, all registered under the scope ``mae_plugin``."""
 
+from .batch_norm_map import BatchNormMap
 from .data_preprocessor import MAEDataPreprocessor
+from .federated_loss import FederatedLoss
 from .mae_decoder import MAEDecoder
 from .mae_head import PixelReconstructionHead
 from .masked_autoencoder import MaskedAutoencoder
 from .masking import PatchMask, RandomMasking
 from .pretrained import MAEPretrained
 from .rel_pos import DecomposedRelPos, RelPosBias
-from .simple_feature_pyramid import SimpleFeaturePyramid
+from .simple_feature_pyramid import SimpleFeaturePyramid, TapPyramid
 from .targets import PixelTarget
 from .vit import PlainViT
 
 __all__ = [
-    'DecomposedRelPos', 'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained', 'MaskedAutoencoder', 'PatchMask',
-    'PixelReconstructionHead', 'PixelTarget', 'PlainViT', 'RandomMasking', 'RelPosBias', 'SimpleFeaturePyramid'
+    'BatchNormMap', 'DecomposedRelPos', 'FederatedLoss', 'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained',
+    'MaskedAutoencoder', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget', 'PlainViT', 'RandomMasking',
+    'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid'
 ]

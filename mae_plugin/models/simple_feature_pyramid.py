@@ -1,6 +1,6 @@
-"""The neck that turns a plain transformer's one map into a pyramid."""
+"""The necks that turn a plain transformer's maps, all of one size, into a pyramid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -8,6 +8,26 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 from .layers import LayerNorm2d
+
+
+def _resize(scale: float, channels: Sequence[int], norm: Callable[[int], nn.Module]) -> nn.Sequential:
+    """Layers that make a map ``scale`` times as large, with ``channels`` before, after one and after two doublings.
+
+    Raises:
+        ValueError: If the scale is none of 4, 2, 1 and 0.5.
+    """
+    def double(i: int) -> nn.Module:
+        return nn.ConvTranspose2d(channels[i], channels[i + 1], 2, stride=2)
+
+    layers = {
+        4: lambda: [double(0), norm(channels[1]), nn.GELU(), double(1)],
+        2: lambda: [double(0)],
+        1: lambda: [],
+        .5: lambda: [nn.MaxPool2d(2)],
+    }
+    if scale not in layers:
+        raise ValueError(f'scale {scale} is not one of {list(layers)}')
+    return nn.Sequential(*layers[scale]())
 
 
 @MODELS.register_module()
@@ -32,19 +52,9 @@ class SimpleFeaturePyramid(BaseModule):
 
     @staticmethod
     def _level(scale: float, in_channels: int, out_channels: int) -> nn.Sequential:
-        half = in_channels // 2
-        resize = {
-            4: lambda: [nn.ConvTranspose2d(in_channels, half, 2, stride=2), LayerNorm2d(half), nn.GELU(),
-                        nn.ConvTranspose2d(half, in_channels // 4, 2, stride=2)],
-            2: lambda: [nn.ConvTranspose2d(in_channels, half, 2, stride=2)],
-            1: lambda: [],
-            .5: lambda: [nn.MaxPool2d(2)],
-        }
-        if scale not in resize:
-            raise ValueError(f'scale {scale} is not one of {list(resize)}')
         channels = int(in_channels / max(scale, 1))
         return nn.Sequential(
-            *resize[scale](),
+            *_resize(scale, (in_channels, in_channels // 2, in_channels // 4), LayerNorm2d),
             nn.Conv2d(channels, out_channels, 1, bias=False), LayerNorm2d(out_channels),
             nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False), LayerNorm2d(out_channels))
 
@@ -54,3 +64,28 @@ class SimpleFeaturePyramid(BaseModule):
         if self.extra_level:
             levels.append(F.max_pool2d(levels[-1], kernel_size=1, stride=2))
         return tuple(levels)
+
+
+@MODELS.register_module()
+class TapPyramid(BaseModule):
+    """Maps of several blocks, each resized, for an ordinary FPN: MAE's own protocol (He et al., 2022, appendix A.3).
+
+    The sizes and layers are those of hustvl/MIMDet, which reproduces that protocol: the width stays, and between the
+    two doublings of the largest level is a GroupNorm of 32 groups.
+
+    Args:
+        in_channels: Channels of each map, and of each level.
+        scales: Size of each level over that of its map, among 4, 2, 1 and 0.5.
+
+    Raises:
+        ValueError: If a scale is another.
+    """
+
+    def __init__(self, in_channels: int, scales: Sequence[float] = (4, 2, 1, .5), init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg)
+        self.levels = nn.ModuleList(
+            _resize(scale, (in_channels, ) * 3, lambda channels: nn.GroupNorm(32, channels)) for scale in scales)
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """A level (B, in_channels, h * scale, w * scale) of each of ``inputs``, (B, in_channels, h, w)."""
+        return tuple(level(x) for level, x in zip(self.levels, inputs, strict=True))

@@ -7,8 +7,9 @@ from typing import Any
 def check_sizes(model: dict[str, Any]) -> None:
     """Compare the widths that a task's model config states for the same features.
 
-    What is compared is a ``PlainViT`` and what reads its maps: mmpretrain's head, ``SimpleFeaturePyramid`` with mmdet's
-    heads, ``Feature2Pyramid`` with mmseg's heads. Other backbones and necks are left to themselves.
+    What is compared is a ``PlainViT`` and what reads its maps: mmpretrain's head, ``SimpleFeaturePyramid`` or
+    ``TapPyramid`` with mmdet's heads, ``Feature2Pyramid`` with mmseg's heads. Other backbones and necks are left to
+    themselves.
     :class:`~mae_plugin.models.MaskedAutoencoder` hands the sizes on, so that nothing can disagree there.
 
     Args:
@@ -28,17 +29,21 @@ def check_sizes(model: dict[str, Any]) -> None:
 
 def _pairs(model: dict, source: str, width: int) -> Iterator[tuple[str, int, str, Any]]:
     """(setting, its value, a setting that must equal it, the value of that)."""
-    neck = model.get('neck') or {}
+    necks = _numbered('neck', model.get('neck') or {})  # a list is a chain of them
+    neck = necks[0][1]
     kind = str(neck.get('type')).rpartition('.')[2]
-    if kind == 'SimpleFeaturePyramid':
-        yield source, width, 'neck.in_channels', neck.get('in_channels')
+    if kind in ('SimpleFeaturePyramid', 'TapPyramid'):
+        for name, part in necks:
+            yield source, width, f'{name}.in_channels', part.get('in_channels')
+        last_name, last = necks[-1]
         roi_head = model.get('roi_head') or {}
         readers = [('rpn_head', model.get('rpn_head'), 'in_channels')]
         for name, key in (('bbox_roi_extractor', 'out_channels'), ('mask_roi_extractor', 'out_channels'),
                           ('bbox_head', 'in_channels'), ('mask_head', 'in_channels')):
             readers += [(*part, key) for part in _numbered(f'roi_head.{name}', roi_head.get(name))]
         for path, part, key in readers:
-            yield 'neck.out_channels', neck.get('out_channels', 256), f'{path}.{key}', (part or {}).get(key)
+            out_channels = last.get('out_channels', 256 if kind == 'SimpleFeaturePyramid' else width)
+            yield f'{last_name}.out_channels', out_channels, f'{path}.{key}', (part or {}).get(key)
     elif not neck or kind == 'Feature2Pyramid':
         if neck:
             yield source, width, 'neck.embed_dim', neck.get('embed_dim')

@@ -235,12 +235,13 @@ def set_resume(cfg, resume: str | None) -> None:
 
 
 @contextmanager
-def build_runner(cfg, strict: bool):
+def build_runner(cfg, strict: bool, loaders: Sequence[str] = ('train_dataloader', 'val_dataloader')):
     """Build the runner and the data it needs, for any number of processes, reading files through the safe loader only.
 
     Args:
         cfg: The config.
         strict: The checkpoint of ``load_from`` must hold every weight of the model.
+        loaders: The data loaders that will be used.
 
     Yields:
         mmengine.runner.Runner: The runner.
@@ -248,6 +249,7 @@ def build_runner(cfg, strict: bool):
     from mmengine.registry import RUNNERS
     from mmengine.runner import Runner
 
+    from mae_plugin.datasets.label_checks import check_labels, check_maps_when_loaded
     from mae_plugin.datasets.prepare import prepare_data
     from mae_plugin.engine import CheckpointFitsHook, LastValidationHook, safe_load
     from mae_plugin.engine.distributed import end_launch, prepare_cpu_launch
@@ -256,6 +258,8 @@ def build_runner(cfg, strict: bool):
     _check_optimizer(cfg)
     check_schedule(cfg)
     prepare_data(cfg)
+    check_labels(cfg, loaders)
+    check_maps_when_loaded(cfg, loaders)
     prepare_cpu_launch(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     if strict:

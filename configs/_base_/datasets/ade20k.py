@@ -1,6 +1,6 @@
 # For mmseg, default_scope = 'mmseg'. ADE20K, 150 classes: {images,annotations}/{training,validation}/ under
 # data/ade/ADEChallengeData2016, or under ADE20K_ROOT=/path. 2 per process; 8 processes make 16: 1,263 iterations are an
-# epoch of 20,210 images.
+# epoch of 20,210 images. The pipelines are in the configs.
 data_root = '{{$ADE20K_ROOT:data/ade/ADEChallengeData2016}}'
 
 train_dataloader = dict(
@@ -12,16 +12,7 @@ train_dataloader = dict(
     dataset=dict(
         type='ADE20KDataset',
         data_root=data_root,
-        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations'),
-            dict(type='RandomResize', scale=(2048, 512), ratio_range=(.5, 2.), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=.75),
-            dict(type='RandomFlip', prob=.5),
-            dict(type='PhotoMetricDistortion'),
-            dict(type='PackSegInputs'),
-        ]))
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training')))
 val_dataloader = dict(
     batch_size=1,
     num_workers=4,
@@ -31,13 +22,7 @@ val_dataloader = dict(
     dataset=dict(
         type='ADE20KDataset',
         data_root=data_root,
-        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-            dict(type='LoadAnnotations'),
-            dict(type='PackSegInputs'),
-        ]))
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation')))
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

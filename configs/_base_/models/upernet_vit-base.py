@@ -1,5 +1,5 @@
 # UPerNet on a plain ViT-B/16 with four taps, as MAE's transfer to ADE20K (He et al., 2022, appendix A.4): relative
-# position as in BEiT, zero at the start.
+# position as in BEiT, zero at the start. Tests on whole images.
 default_scope = 'mmseg'
 norm_cfg = dict(type='SyncBN', requires_grad=True)
 model = dict(
@@ -11,7 +11,6 @@ model = dict(
         bgr_to_rgb=True,
         pad_val=0,
         seg_pad_val=255,
-        size=(512, 512),
         test_cfg=dict(size_divisor=32)),
     backbone=dict(
         type='mae_plugin.PlainViT',
@@ -22,8 +21,7 @@ model = dict(
         num_heads=12,
         out_type='featmap',
         out_indices=(3, 5, 7, 11),
-        drop_path_rate=0.1,
-        rel_pos=dict(type='mae_plugin.RelPosBias', size=32),
+        rel_pos=dict(type='mae_plugin.RelPosBias'),
         init_cfg=dict(
             type='mae_plugin.MAEPretrained', checkpoint='work_dirs/mae_vit-base-p16_in1k/iter_499200.pth')),
     neck=dict(type='Feature2Pyramid', embed_dim=768, rescales=[4, 2, 1, 0.5], norm_cfg=norm_cfg),
@@ -51,4 +49,4 @@ model = dict(
         align_corners=False,
         loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.4)),
     train_cfg=dict(),
-    test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)))
+    test_cfg=dict(mode='whole'))

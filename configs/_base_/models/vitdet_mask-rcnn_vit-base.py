@@ -1,5 +1,5 @@
-# ViTDet (Li et al., 2022): Mask R-CNN on a plain ViT-B/16. Windows of 14 patches, four global blocks, decomposed
-# relative position, and a simple feature pyramid on the last map.
+# ViTDet (Li et al., 2022): Mask R-CNN on a plain ViT-B/16, as detectron2's configs/common/models/mask_rcnn_vitdet.py.
+# Windows of 14 patches, four global blocks, decomposed relative position, a simple feature pyramid on the last map.
 default_scope = 'mmdet'
 norm_cfg = dict(type='mae_plugin.LayerNorm2d', eps=1e-6)
 model = dict(
@@ -55,14 +55,19 @@ model = dict(
             bbox_coder=dict(type='DeltaXYWHBBoxCoder', target_means=[0., 0., 0., 0.], target_stds=[.1, .1, .2, .2]),
             reg_class_agnostic=False,
             loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
-            loss_bbox=dict(type='L1Loss', loss_weight=1.0)),
+            loss_bbox=dict(type='L1Loss', loss_weight=1.0),
+            init_cfg=[
+                dict(type='Caffe2Xavier', override=dict(name='shared_fcs')),
+                dict(type='Normal', std=0.01, override=dict(name='fc_cls')),
+                dict(type='Normal', std=0.001, override=dict(name='fc_reg')),
+            ]),
         mask_roi_extractor=dict(
             type='SingleRoIExtractor',
             roi_layer=dict(type='RoIAlign', output_size=14, sampling_ratio=0),
             out_channels=256,
             featmap_strides=[4, 8, 16, 32]),
         mask_head=dict(
-            type='FCNMaskHead',
+            type='mae_plugin.SmallInitMaskHead',
             num_convs=4,
             in_channels=256,
             conv_out_channels=256,
@@ -72,8 +77,8 @@ model = dict(
     train_cfg=dict(
         rpn=dict(
             assigner=dict(
-                type='MaxIoUAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.3, match_low_quality=True,
-                ignore_iof_thr=-1),
+                type='mae_plugin.BestOverlapAssigner', pos_iou_thr=0.7, neg_iou_thr=0.3, min_pos_iou=0.,
+                match_low_quality=True, ignore_iof_thr=-1),
             sampler=dict(
                 type='RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),
             allowed_border=-1,
@@ -83,7 +88,7 @@ model = dict(
             nms_pre=2000, max_per_img=1000, nms=dict(type='nms', iou_threshold=0.7), min_bbox_size=0),
         rcnn=dict(
             assigner=dict(
-                type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=True,
+                type='MaxIoUAssigner', pos_iou_thr=0.5, neg_iou_thr=0.5, min_pos_iou=0.5, match_low_quality=False,
                 ignore_iof_thr=-1),
             sampler=dict(
                 type='RandomSampler', num=512, pos_fraction=0.25, neg_pos_ub=-1, add_gt_as_proposals=True),
