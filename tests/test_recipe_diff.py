@@ -12,7 +12,7 @@ from mmengine.registry import PARAM_SCHEDULERS
 from tiny.tools import load_tool
 
 from mae_plugin.recipes import RECIPES, compare, table
-from mae_plugin.recipes.effects import EFFECTS
+from mae_plugin.recipes.effects import EFFECTS, effect_of
 from mae_plugin.recipes.groups import build_model, layer_of
 from mae_plugin.recipes.lr_curve import cosine, of_schedulers, polynomial, steps
 from mae_plugin.recipes.published import ANY
@@ -421,8 +421,11 @@ def test_effects_belong_to_facts():
     facts = {fact for recipe in RECIPES.values() for fact in recipe.facts} | {
         'not understood', 'lr', 'lr, start', 'lr, last iteration, first layer', 'batch', 'iterations',
         'images of a process'}
-    lost = [name for name, _ in EFFECTS if not any(fact.startswith(name) for fact in facts)]
+    lost = [(fact, recipe) for fact, recipe, _ in EFFECTS
+            if not any(name.startswith(fact) for name in facts) or not any(name.startswith(recipe) for name in RECIPES)]
     assert not lost
+    assert effect_of('encoder.window', 'vitdet/mask-rcnn/base/coco').startswith('B: without propagation 48.9')
+    assert effect_of('encoder.window', 'upernet/base') == 'not measured'
     assert not [fact for recipe in RECIPES.values() for fact, (value, source) in recipe.facts.items()
                 if value is not ANY and not source]
 
@@ -450,6 +453,8 @@ def test_tool_names_what_is_wrong():
         main([str(CONFIGS / PRETRAIN), '--recipe', 'pretrain/base'])
     with pytest.raises(ValueError, match='does not name a published recipe'):
         main([str(CONFIGS / 'pretrain/mae_vit-tiny-p16_digits.py')])
+    with pytest.raises(ValueError, match=r'in1k.py has no train_cfg: a config for training'):
+        differences(PRETRAIN, 'train_cfg=None')
     with pytest.raises(ValueError, match='give a config, or --list'):
         main([])
 

@@ -6,6 +6,7 @@ for an error.
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,7 +51,8 @@ def main(argv: Sequence[str]) -> int:
     if args.json:
         print(json.dumps([difference._asdict() for difference in found], indent=2, default=str))
     elif found:
-        print(f'{args.config} differs from {name} in {len(found)} facts:\n\n{table(found)}')
+        columns = shutil.get_terminal_size(fallback=(160, 24)).columns
+        print(f'{args.config} differs from {name} in {len(found)} facts:\n\n{table(found, columns)}')
     else:
         print(f'{args.config} is {name}: no difference')
     return len(found)

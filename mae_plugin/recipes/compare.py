@@ -38,19 +38,19 @@ def compare(cfg, name: str, batch: int | None = None) -> list[Difference]:
 
     Raises:
         KeyError: There is no such recipe.
+        ValueError: The config says nothing of training.
     """
     if name not in RECIPES:
         raise KeyError(f'there is no published recipe {name!r}; there are {", ".join(sorted(RECIPES))}')
+    missing = [key for key in ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg') if not cfg.get(key)]
+    if missing:
+        raise ValueError(f'{cfg.filename} has no {", ".join(missing)}: a config for training is needed')
     recipe = RECIPES[name]
-    with _quiet():
-        return _compare(cfg, recipe, batch)
-
-
-def _compare(cfg, recipe: Recipe, batch: int | None) -> list[Difference]:
     batch = batch or (cfg.get('recipe') or {}).get('batch_size') or recipe.batch
-    published = published_facts(recipe, batch, cfg.get('default_scope'))
-    here = read_facts(cfg, recipe, batch)
-    found = [_difference(fact, published.get(fact), here.get(fact)) for fact in {**published, **here}]
+    with _quiet():
+        published = published_facts(recipe, batch, cfg.get('default_scope'))
+        here = read_facts(cfg, recipe, batch)
+    found = [_difference(name, fact, published.get(fact), here.get(fact)) for fact in {**published, **here}]
     return [difference for difference in found if difference] + _behaviour(cfg)
 
 
@@ -83,13 +83,13 @@ def published_facts(recipe: Recipe, batch: int, scope: str | None) -> dict[str, 
     return facts
 
 
-def _difference(fact: str, published: Fact | None, here: object) -> Difference | None:
+def _difference(recipe: str, fact: str, published: Fact | None, here: object) -> Difference | None:
     expected = published.value if published else None
     if expected is ANY or _equal(fact, expected, here):
         return None
     if here is None and fact.startswith(('weight decay of ', 'lr, ')):
         return None  # nothing of this kind is trained; or the whole schedule is a difference of its own
-    return Difference(fact, expected, here, effect_of(fact), published.source if published else '-')
+    return Difference(fact, expected, here, effect_of(fact, recipe), published.source if published else '-')
 
 
 def _equal(fact: str, a: object, b: object) -> bool:
@@ -113,8 +113,9 @@ def _behaviour(cfg) -> list[Difference]:
         Difference(f'code of {kind}: {fact}', *rest) for kind in kinds for fact, *rest in BEHAVIOUR.get(kind, ())]
 
 
-def table(differences: Sequence[Difference], width: int = 38) -> str:
-    """The differences as a table for people: fact, published, here, what is known of its effect, source."""
+def table(differences: Sequence[Difference], columns: int = 160) -> str:
+    """The differences as a table for people, ``columns`` characters wide at most."""
+    width = max(16, (columns - 8) // 5)
     rows = [('fact', 'published', 'here', 'what is known of its effect', 'source'),
             *((d.fact, _text(d.published), _text(d.here), d.effect, d.source) for d in differences)]
     cells = [[textwrap.wrap(text, width) or [''] for text in row] for row in rows]

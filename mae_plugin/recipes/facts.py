@@ -18,7 +18,7 @@ _PARAMWISE = (  # settings whose effect the parameter groups show
     'layer_decay_rate', 'decay_rate', 'decay_type', 'num_layers', 'no_decay', 'bypass_duplicate')
 HALF = 'half precision'  # float16 and bfloat16: both are what is published
 _NO_EFFECT = {  # hooks without effect on the weights
-    'EMAHook', 'CheckpointHook', 'SyncBuffersHook', 'IterTimerHook', 'LoggerHook', 'EmptyCacheHook'}
+    'CheckpointHook', 'SyncBuffersHook', 'IterTimerHook', 'LoggerHook', 'EmptyCacheHook'}
 
 
 class _Run(NamedTuple):
@@ -230,7 +230,7 @@ def _pipelines(cfg) -> dict[str, object]:
                                      cfg.model.backbone.get('img_size', 224)))
     if cfg.get('test_dataloader') and cfg.get('default_scope') in ('mmpretrain', 'mmdet', 'mmseg') and (
             bare(cfg.model.type) not in ('MAE', 'MaskedAutoencoder')):
-        tests = cfg.test_dataloader.dataset.pipeline
+        tests = cfg.test_dataloader.dataset.get('pipeline', ())
         facts.update(data.pipeline_facts(tests, 'test_dataloader.dataset.pipeline', 'test'))
     if dataset.get('holdout'):
         facts['images held out'] = dataset.holdout
