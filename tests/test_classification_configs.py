@@ -173,7 +173,8 @@ def test_trains_and_tests(name, images, run_tool, tmp_path, monkeypatch):  # noq
         options.append('model.neck.num_heads=2')
     if 'num_classes' in cfg.test_evaluator:
         options.append('test_evaluator.num_classes=2')
-    code, out, err = run_tool('train', FOLDER / f'{name}.py', '--work-dir', tmp_path, '--cfg-options', *options)
+    code, out, err = run_tool('train', FOLDER / f'{name}.py', '--work-dir', tmp_path, '--fit-batch', 'keep',
+                              '--cfg-options', *options)
     assert code == 0 and 'accuracy/top1' in out + err, out + err
     if cfg.test_dataloader != cfg.val_dataloader:
         code, out, err = run_tool('test', FOLDER / f'{name}.py', tmp_path / 'iter_2.pth', '--work-dir', tmp_path,
