@@ -25,27 +25,38 @@ def test_synsets_are_timms():
     assert len(classes) == 1000 and classes['n01440764'] == 0 and classes['n15075141'] == 999
 
 
-def test_only_the_classes_of_the_data_set_compete():
+def shown(synset, **values):
+    return dict(img_path=f'/data/{synset}/0.jpg', pred_score=scores(**values))
+
+
+def test_only_the_classes_of_the_set_compete():
+    """Classes 1 and 2 are in ImageNet-R, 0 and 3 are not; of the five images two are right, one is second."""
     names = ImageNetInfo().label_names()
-    metric = SynsetAccuracy(num_classes=3, topk=(1, 2))
-    metric.dataset_meta = dict(classes=(names[6], names[11], names[13]))
+    metric = SynsetAccuracy('imagenet_r', topk=(1, 2))
     metric.process({}, [
-        dict(pred_score=scores(c7=.9, c11=.1), gt_label=torch.tensor([1])),  # right: class 7 is not in the set
-        dict(pred_score=scores(c6=.5, c13=.2), gt_label=torch.tensor([2])),  # second
-        dict(pred_score=scores(c6=.5, c13=.2, c11=.1), gt_label=torch.tensor([1])),  # third
-        dict(pred_score=scores(c13=.2), gt_label=torch.tensor([2])),
-    ])
-    assert metric.compute_metrics(metric.results) == dict(top1=50., top2=75.)
+        shown(names[1], c0=.9, c1=.1), shown(names[2], c1=.5, c2=.2), shown(names[2], c1=.5, c4=.3, c2=.2),
+        shown(names[4], c4=.2), shown(names[4], c1=.5, c2=.4, c4=.2)])
+    assert metric.compute_metrics(metric.results) == dict(top1=40., top2=60.)
+    all_classes = SynsetAccuracy('imagenet', topk=(1, ))
+    all_classes.process({}, [shown(names[1], c0=.9, c1=.1), shown(names[0], c0=.9, c1=.1)])
+    assert all_classes.compute_metrics(all_classes.results) == dict(top1=50.)
 
 
-@pytest.mark.parametrize('classes, message', [
-    (('n01440764', ), '1 folders of classes instead of 2: let'), (('tench', 'n01440764'), r'1 of them \(tench'),
-    (('n01440764', 'n00000001'), r'n00000001 \.\.\.')])
-def test_folders_that_are_not_the_set_are_refused(classes, message):
-    metric = SynsetAccuracy(num_classes=2)
-    metric.dataset_meta = dict(classes=classes)
-    with pytest.raises(ValueError, match=message):
-        metric.process({}, [dict(pred_score=scores(c0=1.), gt_label=torch.tensor([0]))])
+@pytest.mark.parametrize('classes, count', [('imagenet', 1000), ('imagenet_a', 200), ('imagenet_r', 200)])
+def test_sets_have_their_classes(classes, count):
+    """A score of each class alone is right for the folder of its name."""
+    metric, names = SynsetAccuracy(classes), ImageNetInfo().label_names()
+    columns = metric._columns.tolist()
+    assert len(set(columns)) == count
+    metric.process({}, [shown(names[column], **{f'c{column}': 1.}) for column in columns])
+    assert metric.results == [0] * count
+
+
+def test_folders_that_are_not_the_set_are_refused():
+    with pytest.raises(ValueError, match='/data/n01440764/0.jpg lies in no folder of a class of imagenet_r'):
+        SynsetAccuracy('imagenet_r').process({}, [shown('n01440764', c0=1.)])
+    with pytest.raises(ValueError, match="classes='imagenet-a' is not one of"):
+        SynsetAccuracy('imagenet-a')
 
 
 def corrupted(corruption, severity, synset='n01440764', guess=0):

@@ -7,5 +7,5 @@ pixels 50.9 %. For these, a config with ``_base_`` './vit-large_in1k.py', './vit
 './vit-huge_in1k-448px.py' instead, the rest as here.
 """
 _base_ = './vit-base_in1k.py'
-test_dataloader = dict(dataset=dict(data_root='data/imagenet-sketch', data_prefix=''))
-test_evaluator = dict(_delete_=True, type='mae_plugin.SynsetAccuracy', num_classes=1000)
+test_dataloader = dict(dataset=dict(data_root='data/imagenet-sketch', data_prefix='', with_label=False))
+test_evaluator = dict(_delete_=True, type='mae_plugin.SynsetAccuracy', classes='imagenet')

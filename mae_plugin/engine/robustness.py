@@ -1,9 +1,11 @@
 """Metrics of ImageNet-A, -R, -Sketch and -C, on which fine-tuned weights are tested (He et al., 2022, Table 13)."""
 
 import math
+import pkgutil
 import re
 from collections.abc import Sequence
 from functools import cache
+from pathlib import PurePath
 
 import torch
 from mmengine.evaluator import BaseMetric
@@ -20,6 +22,7 @@ ALEXNET_ERRORS = dict(
 SEVERITIES = 5
 _PATH = re.compile(r'([^/]+)/([1-5])/(n\d{8})/[^/]+$')
 _NOT_COUNTED = -1
+_SYNSET_LISTS = ('imagenet', 'imagenet_a', 'imagenet_r')  # that timm ships
 
 
 @cache
@@ -30,49 +33,46 @@ def imagenet_classes() -> dict[str, int]:
 
 @METRICS.register_module()
 class SynsetAccuracy(BaseMetric):
-    """Accuracy of an ImageNet-1K classifier on images of some of its classes.
+    """Accuracy of an ImageNet-1K classifier on another set of images of all or some of its classes.
 
-    The classes of the data set are synsets. Among their scores the greatest decides; all others are left out, as the
-    authors of ImageNet-A and -R (200 classes each) evaluate.
+    ImageNet-A and -R have 200 classes each: among their scores the greatest decides, the other 800 are left out, as
+    the authors of the sets evaluate. The class of an image is the synset that its folder is named by.
 
     Args:
-        num_classes: Number of classes the data set must have.
+        classes: ``'imagenet_a'``, ``'imagenet_r'``, or ``'imagenet'`` for all 1,000.
         topk: Among how many of the greatest scores the class may be.
         collect_device: As of any MMEngine metric.
         prefix: Likewise.
+
+    Raises:
+        ValueError: ``classes`` is another.
     """
 
     default_prefix = 'accuracy'
 
-    def __init__(self, num_classes: int, topk: Sequence[int] = (1, 5), collect_device: str = 'cpu',
+    def __init__(self, classes: str, topk: Sequence[int] = (1, 5), collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
         super().__init__(collect_device, prefix)
-        self.num_classes, self.topk = num_classes, tuple(topk)
-        self._columns = None
-
-    @property
-    def columns(self) -> torch.Tensor:
-        """Where the scores of the data set's classes are among the 1,000.
-
-        Raises:
-            ValueError: The data set has another number of classes, or classes that are no synsets of ImageNet-1K.
-        """
-        if self._columns is None:
-            classes, known = self.dataset_meta['classes'], imagenet_classes()
-            unknown = [name for name in classes if name not in known]
-            if unknown or len(classes) != self.num_classes:
-                raise ValueError(
-                    f'SynsetAccuracy: the data set has {len(classes)} folders of classes instead of {self.num_classes}'
-                    + (f', {len(unknown)} of them ({unknown[0]} ...) no synset of ImageNet-1K' if unknown else '')
-                    + ': let test_dataloader.dataset.data_root be the folder that holds n01440764 or the like')
-            self._columns = torch.tensor([known[name] for name in classes])
-        return self._columns
+        if classes not in _SYNSET_LISTS:
+            raise ValueError(f'SynsetAccuracy: classes={classes!r} is not one of {_SYNSET_LISTS}')
+        self.classes, self.topk = classes, tuple(topk)
+        synsets = pkgutil.get_data('timm.data', f'_info/{classes}_synsets.txt').decode().split()
+        self._place = {synset: place for place, synset in enumerate(synsets)}
+        self._columns = torch.tensor([imagenet_classes()[synset] for synset in synsets])
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep the rank of the true class of each sample: 0 if its score is the greatest."""
+        """Keep the rank of the true class of each sample: 0 if its score is the greatest.
+
+        Raises:
+            ValueError: The folder of an image is not named by a synset of the set.
+        """
         for sample in data_samples:
-            scores = sample['pred_score'].cpu()[self.columns]
-            self.results.append(int((scores > scores[int(sample['gt_label'])]).sum()))
+            synset = PurePath(sample['img_path']).parent.name
+            if synset not in self._place:
+                raise ValueError(f'{sample["img_path"]} lies in no folder of a class of {self.classes}: let '
+                                 'test_dataloader.dataset.data_root be the folder that holds n01443537 or the like')
+            scores = sample['pred_score'].cpu()[self._columns]
+            self.results.append(int((scores > scores[self._place[synset]]).sum()))
 
     def compute_metrics(self, results: list[int]) -> dict:
         """``topN`` in percent."""
