@@ -18,6 +18,7 @@ _IN_LIBRARIES: dict[str, str] = {
     'BoxCascadeRoIHead': 'mae_plugin.integrations.mmdet',
     'FixedSizeCrop': 'mae_plugin.integrations.mmdet',
     'LVISInstanceMetric': 'mae_plugin.integrations.mmdet',
+    'MixupDataPreprocessor': 'mae_plugin.integrations.mmpretrain',
     'SmallInitMaskHead': 'mae_plugin.integrations.mmdet',
 }
 

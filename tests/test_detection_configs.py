@@ -79,7 +79,6 @@ def test_learning_rates_and_decay_by_hand(head, size, data, lr):
         assert found[name] == pytest.approx((expected_lr, expected_decay), rel=1e-5), name
 
 
-@pytest.mark.xfail(strict=True, reason='PlainViT.get_layer_depth counts blocks.N.residual with block N')
 def test_convolutions_between_windows_learn_as_new_layers_do():
     found = settings_of(*thin('vitdet_mask-rcnn_vit-base_coco-conv'))
     assert found['backbone.blocks.2.residual.conv1.weight'] == (1e-4, .1)

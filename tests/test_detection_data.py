@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine import Config
+from mmengine.dataset import Compose
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -96,6 +97,7 @@ def test_coco_samples_and_their_padding(folder):
     make_coco('data/coco')
     cfg = load('vitdet_mask-rcnn_vit-base_coco')
     from mmdet.registry import MODELS
+    from mmdet.structures.mask import PolygonMasks
     preprocessor = MODELS.build(cfg.model.data_preprocessor)
     mean, std = (torch.tensor(values)[:, None, None] for values in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
     for split, count in (('train', 4), ('val', 5)):
@@ -113,7 +115,7 @@ def test_coco_samples_and_their_padding(folder):
             assert not image[:, height:].any() and not image[:, :, width:].any()
             if split == 'train':
                 masks, boxes = sample.gt_instances.masks, sample.gt_instances.bboxes
-                assert (masks.height, masks.width) == (1024, 1024)
+                assert isinstance(masks, PolygonMasks) and (masks.height, masks.width) == (1024, 1024)
                 assert (boxes[:, :2] >= 0).all() and (boxes[:, 2:] <= torch.tensor([width, height])).all()
                 torch.testing.assert_close(masks.get_bboxes('hbox').tensor, boxes)
 
@@ -123,13 +125,21 @@ def test_images_left_without_an_object_stay(folder):
     cfg = load('vitdet_mask-rcnn_vit-base_coco')
     for step in cfg.train_dataloader.dataset.pipeline:
         if step.type == 'RandomResize':
-            step.ratio_range = (10., 10.)
+            step.scale, step.ratio_range = (512, 512), (1., 1.)
         if step.type == 'mae_plugin.FixedSizeCrop':
-            step.crop_size = (64, 64)
-    cfg.train_dataloader.dataset.max_refetch = 0  # drawing another image instead would be an error
+            step.crop_size = (32, 32)
+    path = folder / 'data/coco/annotations/instances_train2017.json'
+    content = json.loads(path.read_text())
+    # The upper left half of the image: the box is everywhere, the mask not in the lower right.
+    content['annotations'] = [dict(id=1, image_id=1, category_id=1, bbox=[0, 0, 120, 90], area=5400, iscrowd=0,
+                                   segmentation=[[0, 0, 120, 0, 0, 90]])]
+    path.write_text(json.dumps(content))
+    pipeline = Compose(cfg.train_dataloader.dataset.pipeline)
     dataset = loader_of(cfg, 'train').dataset
-    counts = [len(dataset[i % 4]['data_samples'].gt_instances) for i in range(24)]
-    assert min(counts) == 0
+    assert len(dataset) == 1
+    samples = [pipeline(dataset.get_data_info(0)) for _ in range(40)]
+    counts = {len(sample['data_samples'].gt_instances) for sample in samples}  # None would be another image instead
+    assert counts == {0, 1}
 
 
 def test_crowds_are_no_objects(folder):
@@ -167,12 +177,12 @@ def test_boxes_of_ones_own(folder, name, make):
         loader = loader_of(cfg, split)
         assert len(loader.dataset) == 4 and loader.dataset.metainfo['classes'] == ('cat', 'dog')
         batch = next(iter(loader))
-        assert set().union(*(set(s.gt_instances.labels.tolist()) for s in batch['data_samples']
-                             if split == 'train')) <= {0, 1}
-        assert 'masks' not in batch['data_samples'][0].gt_instances
-    boxes = [instance['bbox'] for instance in loader_of(cfg, 'val').dataset.get_data_info(0)['instances']]
-    rng_boxes = json.loads(json.dumps(boxes))
-    assert rng_boxes and all(x2 > x1 and y2 > y1 for x1, y1, x2, y2 in boxes)
+        assert len(batch['inputs']) == 4 and 'masks' not in batch['data_samples'][0].gt_instances
+    truth = json.loads((make_custom_coco('truth') or folder / 'truth/annotations/val.json').read_text())['annotations']
+    expected = [([x, y, x + w, y + h], entry['category_id'] - 1) for entry in truth if entry['image_id'] == 1
+                for x, y, w, h in [entry['bbox']]]
+    instances = loader_of(cfg, 'val').dataset.get_data_info(0)['instances']
+    assert [(instance['bbox'], instance['bbox_label']) for instance in instances] == expected
 
 
 class Labels:

@@ -133,8 +133,12 @@ def test_no_variable_no_mention_and_only_the_first_process_looks(tmp_path, monke
     text = message(cfg, FileNotFoundError)
     assert 'the environment variable' not in text and f'{tmp_path}/nowhere; set it right' in text
     check_labels(cfg, ['test_dataloader'])
-    monkeypatch.setenv('RANK', '1')
-    check_labels(cfg, LOADERS)
+    for launcher, variable in dict(pytorch='RANK', slurm='SLURM_PROCID').items():
+        cfg.launcher = launcher
+        message(cfg, FileNotFoundError)
+        with monkeypatch.context() as environment:
+            environment.setenv(variable, '1')
+            check_labels(cfg, LOADERS)
 
 
 def test_data_sets_within_wrappers_are_found():

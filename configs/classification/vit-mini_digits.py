@@ -14,8 +14,12 @@ model = dict(
         embed_dim=128,
         depth=4,
         num_heads=4,
+        drop_path_rate=0.1,
         init_cfg=dict(checkpoint='work_dirs/mae_vit-mini-p8_digits/iter_10000.pth')),
-    head=dict(num_classes=10, in_channels=128))
+    head=dict(
+        num_classes=10,
+        in_channels=128,
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
 # Few CPUs are faster in bfloat16; --amp asks for it.
 optim_wrapper = dict(
     dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=8e-4, weight_decay=0.05))

@@ -11,8 +11,12 @@ model = dict(
     backbone=dict(
         embed_dim=384,
         num_heads=6,
+        drop_path_rate=0.1,
         init_cfg=dict(checkpoint='work_dirs/mae_vit-small-p16_neu/iter_20000.pth')),
-    head=dict(num_classes=6, in_channels=384))
+    head=dict(
+        num_classes=6,
+        in_channels=384,
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.75), optimizer=dict(lr=1e-3, weight_decay=0.05))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=100),

@@ -3,10 +3,12 @@
 from .label_map_checks import CheckLabelMap
 from .sample_key import SampleKey, generator
 from .samplers import KeyedSampler, RepeatFactorSampler
+from .timm_transforms import LoopFreeRandomResizedCrop, TimmTransform
 from .transforms import KeyedRandomFlip, KeyedRandomResizedCrop, PackUnlabelled, ResizeCenterCrop
 from .unlabelled import UnlabelledImages
 
 __all__ = [
-    'CheckLabelMap', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'PackUnlabelled',
-    'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey', 'UnlabelledImages', 'generator'
+    'CheckLabelMap', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'LoopFreeRandomResizedCrop',
+    'PackUnlabelled', 'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey', 'TimmTransform', 'UnlabelledImages',
+    'generator'
 ]

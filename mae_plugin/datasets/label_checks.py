@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-_RANKS = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+_RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')  # by launcher
 _LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
 _SLOW = 5.  # seconds after which the log says what took so long
 
@@ -124,7 +124,7 @@ def check_labels(cfg, loaders: Sequence[str]) -> None:
     from .box_checks import check_coco, check_voc
     from .class_checks import check_classes
     from .label_map_checks import check_label_maps
-    if int(next((os.environ[name] for name in _RANKS if name in os.environ), 0)) > 0:
+    if int(os.environ.get(_RANKS.get(cfg.get('launcher'), ''), 0)) > 0:
         return
     start = time.monotonic()
     model = cfg.model.get('module', cfg.model)

@@ -1,13 +1,16 @@
-"""Training engine: loops, hooks, optimizer wrappers, metrics, and safe file reading."""
+"""Training engine: loops, hooks, optimizers and their wrappers, metrics, and safe file reading."""
 
 from .hooks import CheckpointFitsHook, HalfGradientHook, LastValidationHook, MeanLossHook
+from .knn import KNNHook, knn_accuracy, knn_scores
+from .lars import Lars
 from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
 from .loops import KeyedIterTrainLoop
 from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
+from .robustness import MeanCorruptionError, SynsetAccuracy
 
 __all__ = [
-    'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'HalfGradientHook',
-    'KeyedIterTrainLoop', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction',
-    'MeanLossHook'
+    'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook',
+    'KeyedIterTrainLoop', 'Lars', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction',
+    'MeanCorruptionError', 'MeanLossHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
 ]

@@ -1,5 +1,6 @@
 """Model parts, all registered under the scope ``mae_plugin``."""
 
+from .attentive_pooling import AttentivePooling
 from .batch_norm_map import BatchNormMap
 from .data_preprocessor import MAEDataPreprocessor
 from .federated_loss import FederatedLoss
@@ -14,7 +15,7 @@ from .targets import PixelTarget
 from .vit import PlainViT
 
 __all__ = [
-    'BatchNormMap', 'DecomposedRelPos', 'FederatedLoss', 'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained',
-    'MaskedAutoencoder', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget', 'PlainViT', 'RandomMasking',
-    'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid'
+    'AttentivePooling', 'BatchNormMap', 'DecomposedRelPos', 'FederatedLoss', 'MAEDataPreprocessor', 'MAEDecoder',
+    'MAEPretrained', 'MaskedAutoencoder', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget', 'PlainViT',
+    'RandomMasking', 'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid'
 ]

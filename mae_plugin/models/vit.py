@@ -220,7 +220,8 @@ class PlainViT(BaseModule):
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning rates, and the number of depths.
 
-        Embeddings are 0, block i is i + 1, everything else, of other modules too, is the last.
+        Embeddings are 0, block i is i + 1, everything else, convolutions between windows and other modules too, is the
+        last, which learns at the full rate: it is not pretrained.
         """
         last = self.depth + 1
         if not param_name.startswith(prefix):
@@ -228,6 +229,6 @@ class PlainViT(BaseModule):
         name = param_name[len(prefix):]
         if name in ('cls_token', 'pos_embed') or name.startswith('patch_embed.'):
             return 0, last + 1
-        if name.startswith('blocks.'):
+        if name.startswith('blocks.') and '.residual.' not in name:
             return int(name.split('.')[1]) + 1, last + 1
         return last, last + 1

@@ -145,3 +145,14 @@ def make_images(root):
     """Images without labels in ``root`` (``data/images``)."""
     for number, (pixels, _) in enumerate(_objects(8, (90, 120), np.random.default_rng(0))):
         _save(Path(root) / f'{number}.jpg', pixels)
+
+
+def make_custom_maps(root):
+    """Images and maps of background and one class in ``root`` (``data/my_images``)."""
+    for number, (pixels, boxes) in enumerate(_objects(4, (90, 120), np.random.default_rng(0))):
+        labels = np.zeros((90, 120), np.uint8)
+        for x, y, w, h in boxes:
+            labels[y:y + h, x:x + w] = 1
+        for split in ('train', 'val'):
+            _save(Path(root) / 'images' / split / f'{number}.jpg', pixels)
+            _save(Path(root) / 'annotations' / split / f'{number}.png', labels)

@@ -16,12 +16,10 @@ model = dict(
         depth=12,
         num_heads=12,
         out_type='avg_featmap',
-        drop_path_rate=0.1,
         init_cfg=dict(
             type='mae_plugin.MAEPretrained', checkpoint='work_dirs/mae_vit-base-p16_in1k/iter_499200.pth')),
     head=dict(
         type='LinearClsHead',
         num_classes=1000,
         in_channels=768,
-        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
         init_cfg=dict(type='TruncNormal', layer='Linear', std=2e-5)))

@@ -1,0 +1,9 @@
+"""Partial fine-tuning of MAE's ViT-L/16 on ImageNet-1K: only the last block is trained, and the head.
+
+    bash tools/dist_train.sh configs/classification/partial-1-block_vit-large_in1k.py 8
+
+Published: 81.0 % top-1, the best of 50, 100 and 200 epochs (He et al., 2022, section 4.3); here are 50.
+"""
+_base_ = './vit-large_in1k-raw.py'
+recipe = dict(name='partial/large')
+model = dict(backbone=dict(trainable_blocks=1))

@@ -1,0 +1,98 @@
+"""Transforms of classification as the authors of MAE use them, for the images that OpenMMLab's loaders give."""
+
+import math
+import random
+
+import numpy as np
+from PIL import Image
+from timm.data import create_transform
+
+from mae_plugin.registry import TRANSFORMS
+
+
+def _to_pil(image: np.ndarray) -> Image.Image:
+    """A picture of ``results['img']``, uint8 (H, W, 3) in the order blue, green, red.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f'the image is {image.dtype} {image.shape}, not uint8 (height, width, 3): let '
+                         "LoadImageFromFile have color_type='color' or 'color_ignore_orientation'")
+    return Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+
+
+@TRANSFORMS.register_module()
+class TimmTransform:
+    """timm's own transforms for training or evaluation, as the authors' fine-tuning takes them from timm.
+
+    ``timm.data.create_transform(**kwargs)``, less what belongs after normalisation: ``MixupDataPreprocessor`` does
+    that. Takes and gives ``results['img']`` as uint8 (H, W, 3) in OpenMMLab's order of channels, blue first; what timm
+    sees is red first. To start from the pixels that torchvision's data sets give, load them by
+    ``dict(type='LoadImageFromFile', imdecode_backend='pillow', color_type='color_ignore_orientation')``.
+
+    Args:
+        **kwargs: Those of ``create_transform``: ``input_size``, ``is_training``, ``auto_augment``, ``interpolation``,
+            ``crop_pct`` ...
+
+    Raises:
+        ValueError: ``re_prob`` asks for random erasing.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        if kwargs.get('re_prob'):
+            raise ValueError('TimmTransform: random erasing follows normalisation, so re_prob is none of its settings: '
+                             "give data_preprocessor.erasing.probability to 'mae_plugin.MixupDataPreprocessor'")
+        # For a prefetcher timm leaves the pixels as uint8.
+        self.transform = create_transform(**kwargs, use_prefetcher=True)
+
+    def __call__(self, results: dict) -> dict:
+        """Transforms ``results['img']``."""
+        pixels = np.asarray(self.transform(_to_pil(results['img'])))  # (3, h, w), red first
+        results['img'] = np.ascontiguousarray(pixels[::-1].transpose(1, 2, 0))
+        results['img_shape'] = results['img'].shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}({self.transform})'
+
+
+@TRANSFORMS.register_module()
+class LoopFreeRandomResizedCrop:
+    """A random box, resized bicubically, whose sides are clipped where the usual crop would draw again.
+
+    Linear probing of MAE uses it, as BYOL and TensorFlow do; in one image of a few the result differs in distribution
+    from torchvision's ``RandomResizedCrop``.
+
+    Args:
+        size: Side of the square result in pixels.
+        scale: Least and largest area of the box before it is clipped, as shares of the image's.
+        ratio: Least and largest width of the box over its height, likewise.
+
+    Raises:
+        ValueError: A range is empty or not positive.
+    """
+
+    def __init__(self, size: int, scale: tuple[float, float] = (0.08, 1.0),
+                 ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> None:
+        for name, (low, high) in dict(scale=scale, ratio=ratio).items():
+            if not 0 < low <= high:
+                raise ValueError(f'LoopFreeRandomResizedCrop: {name}={(low, high)} is not a range of positive numbers')
+        self.size, self.scale, self.ratio = size, tuple(scale), tuple(ratio)
+
+    def box(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """A box (left, top, right, bottom) for an image of this size."""
+        area = width * height * random.uniform(*self.scale)
+        shape = math.exp(random.uniform(*map(math.log, self.ratio)))
+        box_width = min(max(round(math.sqrt(area * shape)), 1), width)
+        box_height = min(max(round(math.sqrt(area / shape)), 1), height)
+        left, top = random.randint(0, width - box_width), random.randint(0, height - box_height)
+        return left, top, left + box_width, top + box_height
+
+    def __call__(self, results: dict) -> dict:
+        """Crops and resizes ``results['img']``, uint8 (H, W, 3), blue first."""
+        image = _to_pil(results['img'])
+        crop = image.crop(self.box(*image.size)).resize((self.size, self.size), Image.Resampling.BICUBIC)
+        results['img'] = np.ascontiguousarray(np.asarray(crop)[..., ::-1])
+        results['img_shape'] = results['img'].shape[:2]
+        return results

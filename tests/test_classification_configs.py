@@ -1,0 +1,181 @@
+"""The configs of classification: their numbers, their models, and each kind trains and tests at reduced size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmengine.registry import DefaultScope
+from PIL import Image
+from tiny.tools import ROOT, run_tool  # noqa: F401
+
+from mae_plugin.engine.robustness import ALEXNET_ERRORS
+from mae_plugin.utils.run_config import load_config
+
+FOLDER = ROOT / 'configs' / 'classification'
+NAMES = sorted(path.stem for path in FOLDER.glob('*.py') if 'digits' not in path.stem and 'neu' not in path.stem)
+IMAGES = 1_281_167
+SYNSETS = ('n01440764', 'n01443537')
+
+
+def config(name):
+    return load_config(FOLDER / f'{name}.py')
+
+
+# name: layers, width, patch; epochs, of warm-up; batch; rate at that batch, least rate; layer decay, weight decay,
+# drop path. He et al. (2022), Tables 9 and 11, and the authors' FINETUNE.md.
+FINETUNING = {
+    'vit-base_in1k': (12, 768, 16, 100, 5, 1024, 2e-3, 1e-6, .65, .05, .1),
+    'vit-large_in1k': (24, 1024, 16, 50, 5, 1024, 4e-3, 1e-6, .75, .05, .2),
+    'vit-huge_in1k': (32, 1280, 14, 50, 5, 1024, 4e-3, 1e-6, .75, .05, .3),
+    'vit-huge_in1k-448px': (32, 1280, 14, 50, 5, 1024, 4e-3, 1e-6, .75, .05, .3),
+    'vit-base_in1k-raw': (12, 768, 16, 100, 5, 1024, 4e-3, 1e-6, .75, .05, .1),
+    'vit-large_in1k-raw': (24, 1024, 16, 50, 5, 1024, 4e-3, 1e-6, .75, .05, .1),
+    'vit-huge_in1k-raw': (32, 1280, 14, 50, 5, 1024, 4e-3, 1e-6, .75, .05, .2),
+    'partial-4-blocks_vit-large_in1k': (24, 1024, 16, 50, 5, 1024, 4e-3, 1e-6, .75, .05, .1),
+    'scratch-vit-base_in1k': (12, 768, 16, 300, 20, 4096, 1.6e-3, 0, 1, .3, .1),
+    'scratch-vit-large_in1k': (24, 1024, 16, 200, 20, 4096, 1.6e-3, 0, 1, .3, .2),
+    'scratch-vit-huge_in1k': (32, 1280, 14, 200, 20, 4096, 1.6e-3, 0, 1, .3, .2),
+}
+# The same up to the least rate; then the momentum. Table 10.
+PROBES = {
+    'linear-probe_vit-base_in1k': (12, 768, 16, 90, 10, 16_384, 6.4),
+    'linear-probe_vit-large_in1k': (24, 1024, 16, 50, 10, 16_384, 6.4),
+    'linear-probe_vit-huge_in1k': (32, 1280, 14, 50, 10, 16_384, 6.4),
+    'linear-probe-sgd_vit-base_in1k': (12, 768, 16, 90, 10, 4096, 1.6),
+    'attentive-probe_vit-base_in1k': (12, 768, 16, 90, 10, 1024, 1e-3),
+}
+
+
+def schedule(cfg):
+    """Epochs, those of warm-up, and the rate, of the batch the recipe names."""
+    per_epoch = IMAGES // cfg.recipe.batch_size
+    warmup, cosine = cfg.param_scheduler
+    assert warmup.begin == 0 and warmup.end == cosine.begin and 'end' not in cosine
+    assert warmup.start_factor == 1e-9 and not warmup.by_epoch and not cosine.by_epoch
+    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=256)
+    rate = cfg.optim_wrapper.optimizer.lr * cfg.recipe.batch_size / 256
+    return cfg.train_cfg.max_iters / per_epoch, warmup.end / per_epoch, rate
+
+
+def sizes(cfg):
+    backbone = cfg.model.backbone
+    assert cfg.model.head.in_channels == backbone.embed_dim and backbone.img_size == 224
+    assert backbone.num_heads == {768: 12, 1024: 16, 1280: 16}[backbone.embed_dim]
+    return backbone.depth, backbone.embed_dim, backbone.patch_size
+
+
+@pytest.mark.parametrize('name', FINETUNING)
+def test_numbers_of_fine_tuning(name):
+    cfg = config(name)
+    *expected, rate, least, layer_decay, decay, drop_path = FINETUNING[name]
+    epochs, warmup, base = schedule(cfg)
+    assert [*sizes(cfg), epochs, warmup, cfg.recipe.batch_size] == expected and base == pytest.approx(rate)
+    cosine, wrapper = cfg.param_scheduler[1], cfg.optim_wrapper
+    assert cosine.get('eta_min', cosine.get('eta_min_ratio', 0) * rate) == pytest.approx(least)
+    assert (wrapper.paramwise_cfg.layer_decay_rate, wrapper.optimizer.weight_decay) == (layer_decay, decay)
+    assert wrapper.paramwise_cfg.no_decay == ('1d', 'pos_embed', 'cls_token') and 'clip_grad' not in wrapper
+    assert (wrapper.optimizer.type, wrapper.optimizer.betas) == ('AdamW', (.9, .95 if 'scratch' in name else .999))
+    assert cfg.model.backbone.drop_path_rate == drop_path and cfg.model.head.init_cfg.std == 2e-5
+    assert ('EMAHook' in str(cfg.get('custom_hooks'))) == ('scratch' in name)
+    assert (cfg.model.backbone.init_cfg is None) == ('scratch' in name)
+
+
+@pytest.mark.parametrize('name', PROBES)
+def test_numbers_of_probing(name):
+    cfg = config(name)
+    epochs, warmup, rate = schedule(cfg)
+    assert (*sizes(cfg), epochs, warmup, cfg.recipe.batch_size, rate) == pytest.approx(PROBES[name])
+    assert cfg.param_scheduler[1].eta_min == 0 and cfg.model.backbone.trainable_blocks == 0
+    assert not cfg.model.backbone.get('drop_path_rate') and cfg.model.head.init_cfg.std == .01
+    assert 'loss' not in cfg.model.head and cfg.model.data_preprocessor.type == 'ClsDataPreprocessor'
+    if 'linear' in name:
+        assert cfg.model.neck.input_features == cfg.model.backbone.embed_dim
+        assert (cfg.optim_wrapper.optimizer.momentum, cfg.optim_wrapper.optimizer.weight_decay) == (.9, 0)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_the_batch_is_that_of_the_recipe_on_eight_gpus(name):
+    """Of H at 448 pixels on 32; and a name of a recipe goes with the size of its model."""
+    cfg = config(name)
+    assert cfg.train_dataloader.batch_size * (32 if '448' in name else 8) == cfg.recipe.batch_size
+    size = {768: 'base', 1024: 'large', 1280: 'huge'}[cfg.model.backbone.embed_dim]
+    assert cfg.recipe.get('name', size).split('/')[-1].removesuffix('-448') == size
+    start = cfg.model.backbone.init_cfg
+    assert start is None or f'vit-{size}' in start.checkpoint
+    assert f'{name}.py' in Path(FOLDER / f'{name}.py').read_text()  # the command
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+    """Below ``data/``, two classes of two images each for every data set of the configs."""
+    top = tmp_path_factory.mktemp('images')
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8))
+    lists = dict(places365=('data_large_standard', 'val_large'), places205=('images', 'images'))
+    lists |= {f'inat{year}': ('', '') for year in (2017, 2018, 2019)}
+    corrupted = [f'imagenet-c/blur/{name}/{severity}' for name in ALEXNET_ERRORS for severity in range(1, 6)]
+    folders = ['imagenet/train', 'imagenet/val', 'imagenet-a', 'imagenet-r', 'imagenet-sketch', *corrupted]
+    for folder in folders:
+        for synset in SYNSETS:
+            for number in range(1 if folder in corrupted else 2):
+                path = top / 'data' / folder / synset / f'{number}.JPEG'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(path)
+    for name, prefixes in lists.items():
+        for part, prefix in zip(('train', 'val'), prefixes, strict=True):
+            for number in range(4):
+                path = top / 'data' / name / prefix / f'{number}.jpg'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture.save(path)
+            lines = ''.join(f'{number}.jpg {number * 50}\n' for number in range(4))
+            (top / 'data' / name / f'{part}.txt').write_text(lines)
+    return top
+
+
+@pytest.mark.parametrize('name, millions', [  # as mmpretrain counts its own (README of configs/mae)
+    ('vit-base_in1k', 86.57), ('vit-large_in1k-raw', 304.32), ('vit-huge_in1k-448px', 632.04)])
+def test_models_have_the_published_size(name, millions):
+    pytest.importorskip('mmpretrain')
+    from mmpretrain.registry import MODELS
+    cfg, counts = config(name), []
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        for depth in (1, 2):
+            model = MODELS.build(dict(cfg.model, backbone=dict(cfg.model.backbone, depth=depth)))
+            counts.append(sum(parameter.numel() for parameter in model.parameters()))
+    total = counts[0] + (cfg.model.backbone.depth - 1) * (counts[1] - counts[0])
+    assert total / 1e6 == pytest.approx(millions, abs=.01)
+
+
+# Made small, the others are one of these again.
+KINDS = ['vit-base_in1k', 'vit-huge_in1k-448px', 'scratch-vit-base_in1k', 'linear-probe_vit-base_in1k',
+         'linear-probe-sgd_vit-base_in1k', 'attentive-probe_vit-base_in1k', 'partial-half-block_vit-large_in1k',
+         'vit-base_in1k-a', 'vit-base_in1k-c', 'vit-base_inat2018', 'vit-base_places205']
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_trains_and_tests(name, images, run_tool, tmp_path, monkeypatch):  # noqa: F811
+    """Through the tools, as a user does, with a small encoder on small images."""
+    pytest.importorskip('mmpretrain')
+    monkeypatch.chdir(images)
+    cfg = config(name)
+    size, index = 28 if cfg.model.backbone.patch_size == 14 else 32, 1
+    options = ['model.backbone.img_size=' + str(size), 'model.backbone.embed_dim=24', 'model.backbone.depth=4',
+               'model.backbone.num_heads=2', 'model.backbone.init_cfg=None', 'model.head.in_channels=24',
+               'param_scheduler=[]', 'train_cfg.max_iters=2', 'train_cfg.val_interval=2', 'optim_wrapper.dtype=float32']
+    for part in ('train', 'val', 'test'):
+        loader = cfg[f'{part}_dataloader']
+        options += [f'{part}_dataloader.batch_size=2', f'{part}_dataloader.num_workers=0']
+        key = 'size' if 'size' in loader.dataset.pipeline[index] else 'input_size'
+        options.append(f'{part}_dataloader.dataset.pipeline.{index}.{key}={size}')
+    for key in ('input_features', 'embed_dim'):
+        if key in cfg.model.get('neck', {}):
+            options.append(f'model.neck.{key}=24')
+    if 'num_heads' in cfg.model.get('neck', {}):
+        options.append('model.neck.num_heads=2')
+    if 'num_classes' in cfg.test_evaluator:
+        options.append('test_evaluator.num_classes=2')
+    code, out, err = run_tool('train', FOLDER / f'{name}.py', '--work-dir', tmp_path, '--cfg-options', *options)
+    assert code == 0 and 'accuracy/top1' in out + err, out + err
+    if cfg.test_dataloader != cfg.val_dataloader:
+        code, out, err = run_tool('test', FOLDER / f'{name}.py', tmp_path / 'iter_2.pth', '--work-dir', tmp_path,
+                                  '--cfg-options', *options)
+        assert code == 0 and ('imagenet-c/mCE' if name.endswith('-c') else 'accuracy/top1') in out + err, out + err
