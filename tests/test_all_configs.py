@@ -23,7 +23,7 @@ def data(tmp_path_factory):
     pytest.importorskip('sklearn')
     top = tmp_path_factory.mktemp('all_configs')
     generated.make_images(top / 'data/images')
-    generated.make_imagenet(top / 'data/imagenet')
+    generated.make_classification(top / 'data')
     generated.make_ade(top)
     generated.make_custom_maps(top / 'data/my_images')
     if importlib.util.find_spec('mmdet'):

@@ -90,6 +90,16 @@ def test_class_folders_that_do_not_fit(trees):
     assert f'no class folder of {trees}/more (cat, dog) holds an image .jpg' in text
 
 
+def test_a_metric_may_be_for_fewer_classes(trees):
+    """As ImageNet-A, 200 classes for a head of 1,000."""
+    cfg = classification(trees, count=5, train=None)
+    assert 'model.head.num_classes is 5' in message(cfg)
+    cfg.val_evaluator = dict(type='mae_plugin.SynsetAccuracy', num_classes=2)
+    check_labels(cfg, LOADERS)
+    cfg.val_evaluator.num_classes = 3
+    assert f'{trees}/val has 2 class folders (cat, dog), but val_evaluator.num_classes is 3' in message(cfg)
+
+
 def test_a_missing_class_of_the_validation_is_named(trees):
     class_tree(trees / 'fewer', ['cat'])
     assert 'number 1 on, nothing where the other has dog' in message(classification(trees, None, val='fewer'))

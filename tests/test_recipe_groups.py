@@ -9,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from tiny.tools import ROOT
 
-# name, blocks, learning rate and layer decay of fine-tuning (FINETUNE.md of the authors' repository; He et al., Table 9)
+# name, blocks, learning rate and layer decay (the authors' FINETUNE.md; He et al., 2022, Table 9)
 FINE_TUNING = [('vit-base_in1k', 12, 5e-4, 0.65), ('vit-large_in1k', 24, 1e-3, 0.75), ('vit-huge_in1k', 32, 1e-3, 0.75),
                ('vit-base_in1k-raw', 12, 1e-3, 0.75), ('vit-large_in1k-raw', 24, 1e-3, 0.75),
                ('vit-huge_in1k-raw', 32, 1e-3, 0.75)]

@@ -10,33 +10,34 @@ if TYPE_CHECKING:
 _EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 
 
-def check_classes(datasets: Sequence['LabelledImages'], model: Mapping) -> None:
+def check_classes(datasets: Sequence['LabelledImages'], cfg: Mapping) -> None:
     """Compare class folders, or the class numbers of a list, with the head and with each other.
+
+    A metric that says ``num_classes`` is for images of so many classes, whatever the head has (ImageNet-A and -R).
 
     Raises:
         FileNotFoundError: A folder or list is missing.
         ValueError: Something does not fit; the message names folder or line, and the setting to change.
     """
-    head = model.get('head')
-    count = head.get('num_classes') if isinstance(head, Mapping) else None
     first: tuple[str, list[str]] | None = None
     for dataset in datasets:
         if not dataset.option('with_label', True):
             continue
+        count, source = _number_of_classes(dataset, cfg)
         prefix = dataset.cfg.get('data_prefix') or ''
         prefix = prefix if isinstance(prefix, str) else prefix.get('img_path') or ''
         folder = dataset.folder(prefix, 'data_prefix')
         names = dataset.own_classes
         if count is not None and names is not None and len(names) != count:
             raise ValueError(f'{dataset.setting}.metainfo.classes names {len(names)} classes, but '
-                             f'model.head.num_classes is {count}: make them equal')
+                             f'{source} is {count}: make them equal')
         if dataset.cfg.get('ann_file'):
-            _check_list(dataset.file(dataset.cfg['ann_file'], 'ann_file'), count)
+            _check_list(dataset.file(dataset.cfg['ann_file'], 'ann_file'), count, source)
             continue
         classes = _class_folders(folder, dataset.option('extensions', _EXTENSIONS))
         if count is not None and len(classes) != count:
             raise ValueError(f'{folder} has {len(classes)} class folders ({_some(classes)}), but '
-                             f'model.head.num_classes is {count}: set it to {len(classes)}, or mend the folders')
+                             f'{source} is {count}: set it to {len(classes)}, or mend the folders')
         if first is None:
             first = folder, classes
         elif classes != first[1]:
@@ -45,6 +46,16 @@ def check_classes(datasets: Sequence['LabelledImages'], model: Mapping) -> None:
             raise ValueError(f'{folder} has other class folders than {first[0]}, from number {place} on, {here} where '
                              f'the other has {there}: a class is the place of its folder in the sorted names, so make '
                              'them equal')
+
+
+def _number_of_classes(dataset: 'LabelledImages', cfg: Mapping) -> tuple[int | None, str]:
+    """How many classes the images must have, or None, and the setting that says so."""
+    model = cfg['model'].get('module', cfg['model'])
+    evaluator = dataset.setting.partition('_')[0] + '_evaluator'
+    for setting, part in ((evaluator, cfg.get(evaluator)), ('model.head', model.get('head'))):
+        if isinstance(part, Mapping) and isinstance(part.get('num_classes'), int):
+            return part['num_classes'], f'{setting}.num_classes'
+    return None, ''
 
 
 def _class_folders(folder: str, extensions: Sequence[str]) -> list[str]:
@@ -60,7 +71,7 @@ def _class_folders(folder: str, extensions: Sequence[str]) -> list[str]:
     return classes
 
 
-def _check_list(file: str, count: int | None) -> None:
+def _check_list(file: str, count: int | None, source: str) -> None:
     """Each line of a list is a path and the number of a class."""
     number = 0
     with open(file) as lines:
@@ -70,7 +81,7 @@ def _check_list(file: str, count: int | None) -> None:
                 raise ValueError(f'{file}, line {number}: {line.strip()!r} does not end in the number of a class, as '
                                  'in "folder/image.jpg 3"')
             if count is not None and int(label) >= count:
-                raise ValueError(f'{file}, line {number}: class {label} does not exist, for model.head.num_classes is '
+                raise ValueError(f'{file}, line {number}: class {label} does not exist, for {source} is '
                                  f'{count} and classes are numbered from 0: set it, or mend the list')
     if not number:
         raise ValueError(f'{file} is empty: it must have a line "folder/image.jpg 3" for each image')

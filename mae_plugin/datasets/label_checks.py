@@ -142,7 +142,7 @@ def check_labels(cfg, loaders: Sequence[str]) -> None:
             check_voc(dataset, model)
         elif dataset.library == 'mmseg' and 'seg_map_path' in (dataset.cfg.get('data_prefix') or {}):
             check_label_maps(dataset, model)
-    check_classes(trees, model)
+    check_classes(trees, cfg)
     if time.monotonic() - start > _SLOW:
         print(f'checking the labels took {time.monotonic() - start:.0f} s')
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mae_plugin.engine.robustness import ALEXNET_ERRORS
+
 
 def _objects(count, size, rng):
     """Images (H, W, 3) of noise with one to three bright rectangles, and their boxes (x, y, w, h)."""
@@ -134,11 +136,25 @@ def make_ade(top, images=4, seed=0):
     return root
 
 
-def make_imagenet(root):
-    """Two classes in ``{train,val}/<class>/`` of ``root`` (``data/imagenet``), two images each."""
-    for number, (pixels, _) in enumerate(_objects(4, (90, 120), np.random.default_rng(0))):
-        for split in ('train', 'val'):
-            _save(Path(root) / split / f'n{number % 2:08d}' / f'{number}.JPEG', pixels)
+# The first of ImageNet-1K's 1,000, so that a classifier of five classes has their scores where one of 1,000 has.
+SYNSETS = ('n01440764', 'n01443537', 'n01484850', 'n01491361', 'n01494475')
+
+
+def make_classification(root):
+    """The data sets of classification in ``root`` (``data``): ImageNet and its variants, iNaturalist, Places."""
+    root = Path(root)
+    pictures = [pixels for pixels, _ in _objects(4, (40, 50), np.random.default_rng(0))]
+    corrupted = [f'imagenet-c/blur/{name}/{severity}' for name in ALEXNET_ERRORS for severity in range(1, 6)]
+    for folder in ('imagenet/train', 'imagenet/val', 'imagenet-a', 'imagenet-r', 'imagenet-sketch', *corrupted):
+        for number, synset in enumerate(SYNSETS):
+            _save(root / folder / synset / f'{number}.JPEG', pictures[number % 4])
+    lists = {f'inat{year}': ('', '') for year in (2017, 2018, 2019)}
+    lists |= dict(places365=('data_large_standard', 'val_large'), places205=('images', 'images'))
+    for name, prefixes in lists.items():
+        for part, prefix in zip(('train', 'val'), prefixes, strict=True):
+            for number, pixels in enumerate(pictures):
+                _save(root / name / prefix / f'{number}.jpg', pixels)
+            (root / name / f'{part}.txt').write_text(''.join(f'{number}.jpg {number * 50}\n' for number in range(4)))
 
 
 def make_images(root):

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+from .generated import SYNSETS
+
 DEPTH, WIDTH, HEADS = 4, 64, 4
 _WIDTHS = ('in_channels', 'embed_dim', 'embed_dims', 'input_features', 'in_features', 'channels')
 _CHANNELS = ('in_channels', 'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels', 'channels')
-# Most numbers of channels, regions and classes that a test can bear.
-_MOST = dict(nms_pre=50, max_per_img=10, num=32)
+# What numbers of regions and heads are reduced to.
+_MOST = dict(nms_pre=50, max_per_img=10, num=32, num_heads=HEADS)
 _PIXELS = ('scale', 'crop_size', 'size', 'input_size', 'stride', 'pad_size_divisor')
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -26,6 +28,7 @@ def shrink(cfg) -> None:
     if task == 'mmpretrain' and size >= 128:
         crop = cfg.model.backbone.img_size
         _walk([cfg[name] for name in _LOADERS], lambda node, key, value: _resize(node, key, value, lambda _: crop))
+        _walk([cfg.model, cfg.test_evaluator], _few_classes)
     elif task in ('mmdet', 'mmseg') and size >= 128:
         divisor = 2 if 'neu' in str(cfg.train_dataloader) else 8
         _walk([cfg.model, *(cfg.get(name) for name in (*_LOADERS, 'tta_pipeline'))],
@@ -81,6 +84,11 @@ def _narrow(node: dict, key: str, value, width: int) -> None:
     decoder = dict(decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=4)
     if key in decoder:
         node[key] = decoder[key]
+
+
+def _few_classes(node: dict, key: str, value) -> None:
+    if key == 'num_classes' and value in (200, 1000):  # of ImageNet and its variants
+        node[key] = len(SYNSETS)
 
 
 def _runs_anywhere(node: dict, key: str, value) -> None:
