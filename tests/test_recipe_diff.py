@@ -207,6 +207,7 @@ def test_deviations_of_mmpretrains_pretraining(size):
     file = theirs('mmpretrain', f'mae/mae_vit-{size}-p{patch}_8xb512-amp-coslr-1600e_in1k.py')
     assert set(found_in(file, f'pretrain/normalised/{size}')) == MMPRETRAIN_PRETRAINING
     one_gpu = found_in(file, f'pretrain/normalised/{size}', batch=512)
+    assert set(one_gpu) == MMPRETRAIN_PRETRAINING | {'batch', 'lr'}
     assert one_gpu['lr'].here == pytest.approx(8 * one_gpu['lr'].published)
 
 

@@ -9,6 +9,7 @@ better (He et al., 2022, Table 13): ViT-B 51.7, L 41.8, H 33.8, H at 448 pixels 
 ``_base_`` './vit-large_in1k.py' or './vit-huge_in1k.py' instead, the rest as here; at 448 pixels without the pipeline.
 """
 _base_ = './vit-base_in1k.py'
+recipe = dict(_delete_=True, batch_size=1024)  # not the published test
 test_pipeline = [
     _base_.load_image,
     dict(type='mae_plugin.TimmTransform', input_size=224, interpolation='bicubic', crop_pct=1.0),

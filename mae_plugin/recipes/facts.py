@@ -18,7 +18,7 @@ _PARAMWISE = (  # settings whose effect the parameter groups show
     'layer_decay_rate', 'decay_rate', 'decay_type', 'num_layers', 'no_decay', 'bypass_duplicate')
 HALF = 'half precision'  # float16 and bfloat16: both are what is published
 _NO_EFFECT = {  # hooks without effect on the weights
-    'CheckpointHook', 'SyncBuffersHook', 'IterTimerHook', 'LoggerHook', 'EmptyCacheHook'}
+    'CheckpointHook', 'SyncBuffersHook', 'IterTimerHook', 'LoggerHook', 'EmptyCacheHook', 'KNNHook'}
 
 
 class _Run(NamedTuple):

@@ -79,8 +79,11 @@ def _shares(found: Counter) -> str:
 
 
 def layer_of(name: str, depth: int) -> int:
-    """0 for the embeddings, i + 1 for block i of the encoder, ``depth + 1`` for everything else."""
-    if not name.startswith('backbone.'):
+    """0 for the embeddings, i + 1 for block i of the encoder, ``depth + 1`` for everything else.
+
+    That is also where detectron2 puts the convolutions between windows.
+    """
+    if not name.startswith('backbone.') or '.residual.' in name:
         return depth + 1
     first, _, rest = name.removeprefix('backbone.').partition('.')
     if first in ('pos_embed', *_EMBEDDINGS):

@@ -67,14 +67,14 @@ def _plain_vit(part: Part) -> dict[str, object]:
         grid_of_positions=grid, mlp_bias_init='0', start=_start(part('init_cfg'))) | rel_pos.unread()
 
 
-def _mmpretrain_vit(part: Part, **facts) -> dict[str, object]:
+def _mmpretrain_vit(part: Part, default_output: str = 'cls_token', **facts) -> dict[str, object]:
     arch = part('arch', 'base')
     part.ignore('interpolate_mode', 'frozen_stages')
     patch = to_2tuple(part('patch_size', 16))
     if arch not in _ARCHS:
         return {f'not understood: {part.path}.arch': arch}
     width, depth, heads = _ARCHS[arch]
-    out_type, final_norm = part('out_type', 'cls_token'), part('final_norm', True)
+    out_type, final_norm = part('out_type', default_output), part('final_norm', True)
     norms = {} if final_norm != (out_type == 'avg_featmap') else {
         f'not understood: {part.path}.final_norm': f'{final_norm} with out_type={out_type}'}
     return _encoder(
@@ -88,12 +88,8 @@ def _mmpretrain_vit(part: Part, **facts) -> dict[str, object]:
 
 
 def _mae_vit(part: Part) -> dict[str, object]:
-    ratio, out_type = part('mask_ratio', 0.75), part('out_type', 'raw')
-    part('out_type')
-    inner = Part({**part._left, 'out_type': out_type}, part.path)
-    part.ignore(*list(part._left))
-    facts = _mmpretrain_vit(inner, positions='row first')
-    return {**facts, **inner.unread(), 'masking': 'random', 'mask ratio': ratio}
+    return {'masking': 'random', 'mask ratio': part('mask_ratio', 0.75),
+            **_mmpretrain_vit(part, default_output='raw', positions='row first')}
 
 
 def _mmseg_mae(part: Part) -> dict[str, object]:
