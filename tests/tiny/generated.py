@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mae_plugin.engine.robustness import ALEXNET_ERRORS
+from mae_plugin.engine.robustness import ALEXNET_ERRORS, imagenet_classes
 
 
 def _objects(count, size, rng):
@@ -136,8 +136,7 @@ def make_ade(top, images=4, seed=0):
     return root
 
 
-# The first of ImageNet-1K's 1,000, so that a classifier of five classes has their scores where one of 1,000 has.
-SYNSETS = ('n01440764', 'n01443537', 'n01484850', 'n01491361', 'n01494475')
+SYNSETS = ('n01498041', 'n01534433')  # classes of ImageNet that are in its variants A and R, too
 
 
 def make_classification(root):
@@ -148,6 +147,9 @@ def make_classification(root):
     for folder in ('imagenet/train', 'imagenet/val', 'imagenet-a', 'imagenet-r', 'imagenet-sketch', *corrupted):
         for number, synset in enumerate(SYNSETS):
             _save(root / folder / synset / f'{number}.JPEG', pictures[number % 4])
+    for split in ('train', 'val'):
+        for synset in imagenet_classes():  # all 1,000, most of them empty
+            (root / 'imagenet' / split / synset).mkdir(exist_ok=True)
     lists = {f'inat{year}': ('', '') for year in (2017, 2018, 2019)}
     lists |= dict(places365=('data_large_standard', 'val_large'), places205=('images', 'images'))
     for name, prefixes in lists.items():

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-from .generated import SYNSETS
-
 DEPTH, WIDTH, HEADS = 4, 64, 4
 _WIDTHS = ('in_channels', 'embed_dim', 'embed_dims', 'input_features', 'in_features', 'channels')
 _CHANNELS = ('in_channels', 'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels', 'channels')
@@ -28,7 +26,6 @@ def shrink(cfg) -> None:
     if task == 'mmpretrain' and size >= 128:
         crop = cfg.model.backbone.img_size
         _walk([cfg[name] for name in _LOADERS], lambda node, key, value: _resize(node, key, value, lambda _: crop))
-        _walk([cfg.model, cfg.test_evaluator], _few_classes)
     elif task in ('mmdet', 'mmseg') and size >= 128:
         divisor = 2 if 'neu' in str(cfg.train_dataloader) else 8
         _walk([cfg.model, *(cfg.get(name) for name in (*_LOADERS, 'tta_pipeline'))],
@@ -84,11 +81,6 @@ def _narrow(node: dict, key: str, value, width: int) -> None:
     decoder = dict(decoder_embed_dim=32, decoder_depth=1, decoder_num_heads=4)
     if key in decoder:
         node[key] = decoder[key]
-
-
-def _few_classes(node: dict, key: str, value) -> None:
-    if key == 'num_classes' and value in (200, 1000):  # of ImageNet and its variants
-        node[key] = len(SYNSETS)
 
 
 def _runs_anywhere(node: dict, key: str, value) -> None:
