@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.registry import DefaultScope
 from PIL import Image
 from tiny.tools import ROOT, run_tool  # noqa: F401
 
 from mae_plugin.engine.robustness import ALEXNET_ERRORS, imagenet_classes
+from mae_plugin.models.pos_embed import resample_pos_embed
+from mae_plugin.registry import MODELS
 from mae_plugin.utils.run_config import load_config
 
 FOLDER = ROOT / 'configs' / 'classification'
@@ -139,7 +142,6 @@ def images(tmp_path_factory):
     ('vit-base_in1k', 86.57), ('vit-large_in1k-raw', 304.32), ('vit-huge_in1k', 632.04)])
 def test_models_have_the_published_size(name, millions):
     pytest.importorskip('mmpretrain')
-    from mmpretrain.registry import MODELS
     cfg, counts = config(name), []
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         for depth in (1, 2):
@@ -147,6 +149,18 @@ def test_models_have_the_published_size(name, millions):
             counts.append(sum(parameter.numel() for parameter in model.parameters()))
     total = counts[0] + (cfg.model.backbone.depth - 1) * (counts[1] - counts[0])
     assert total / 1e6 == pytest.approx(millions, abs=.01)
+
+
+def test_at_448_pixels_positions_of_224_are_resampled_when_they_are_loaded(tmp_path):
+    cfg = config('vit-huge_in1k-448px').model.backbone
+    small = dict(cfg, embed_dim=16, depth=1, num_heads=2)
+    pretrained = MODELS.build(dict(small, img_size=224, init_cfg=None))
+    torch.save(pretrained.state_dict(), tmp_path / 'pretrained.pth')
+    model = MODELS.build(dict(small, init_cfg=dict(cfg.init_cfg, checkpoint=str(tmp_path / 'pretrained.pth'))))
+    model.init_weights()
+    expected = resample_pos_embed(pretrained.pos_embed, (16, 16), (32, 32))
+    torch.testing.assert_close(model.pos_embed.data, expected.data)
+    assert model.pos_embed.requires_grad
 
 
 # Made small, the others are one of these again.

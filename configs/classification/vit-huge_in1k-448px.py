@@ -9,7 +9,8 @@ is that of 224 pixels, as mmpretrain guessed, which reports 87.3 % (and evaluate
 """
 _base_ = './vit-huge_in1k.py'
 recipe = dict(name='finetune/normalised/huge-448')
-model = dict(backbone=dict(img_size=448))  # positions are resampled once, from the file, and trained on this grid
+# The positions are resampled once, from the file, and trained on the larger grid.
+model = dict(backbone=dict(img_size=448, init_cfg=dict(resize=True)))
 train_pipeline = [
     _base_.load_image,
     dict(type='mae_plugin.TimmTransform', input_size=448, is_training=True, scale=(0.08, 1.0), interpolation='bicubic',
