@@ -56,7 +56,8 @@ def evaluate(cfg, args: argparse.Namespace) -> float:
     init_default_scope(cfg.default_scope)
     state, _ = encoder_state(load_file(args.checkpoint), args.checkpoint)
     pooled = 'fc_norm.weight' in state
-    start = dict(type='mae_plugin.MAEPretrained', checkpoint=args.checkpoint)
+    start = {**(cfg.model.backbone.get('init_cfg') or {}), 'type': 'mae_plugin.MAEPretrained',
+             'checkpoint': args.checkpoint}
     model = nn.Module()
     model.data_preprocessor = MODELS.build(cfg.model.data_preprocessor)
     model.backbone = MODELS.build(

@@ -2,5 +2,5 @@
 
     python tools/train.py configs/classification/1-block_vit-mini_digits.py
 """
-_base_ = './vit-mini_digits.py'
+_base_ = './half-block_vit-mini_digits.py'
 model = dict(backbone=dict(trainable_blocks=1))

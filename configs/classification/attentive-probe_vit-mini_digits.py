@@ -6,3 +6,4 @@ _base_ = './vit-mini_digits.py'
 model = dict(
     backbone=dict(out_type='raw', trainable_blocks=0, drop_path_rate=0.),
     neck=dict(type='mae_plugin.AttentivePooling', embed_dim=128, num_heads=4))
+train_cfg = dict(max_iters=1600, val_interval=400)

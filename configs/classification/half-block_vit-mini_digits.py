@@ -1,6 +1,9 @@
 """Partial fine-tuning on the built-in digits: only the MLP of the last block is trained, and the head.
 
     python tools/train.py configs/classification/half-block_vit-mini_digits.py
+
+1,600 iterations, four times those of full fine-tuning: the fewer blocks are trained, the longer it takes.
 """
 _base_ = './vit-mini_digits.py'
 model = dict(backbone=dict(trainable_blocks=0.5))
+train_cfg = dict(max_iters=1600, val_interval=400)
