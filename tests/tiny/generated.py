@@ -148,6 +148,8 @@ def make_classification(root):
         for number, synset in enumerate(SYNSETS):
             _save(root / folder / synset / f'{number}.JPEG', pictures[number % 4])
     for split in ('train', 'val'):
+        for number, name in enumerate(('cat', 'dog')):
+            _save(root / 'my_images' / split / name / '0.jpg', pictures[number])
         for synset in imagenet_classes():  # all 1,000, most of them empty
             (root / 'imagenet' / split / synset).mkdir(exist_ok=True)
     lists = {f'inat{year}': ('', '') for year in (2017, 2018, 2019)}
