@@ -2,7 +2,8 @@
 
     python tools/train.py configs/classification/half-block_vit-mini_digits.py
 
-1,600 iterations, four times those of full fine-tuning: the fewer blocks are trained, the longer it takes.
+1,600 iterations, four times those of full fine-tuning: the fewer blocks are trained, the longer it takes. Top-1 of one
+seed after these, from the demo's pretraining: linear probe 20, half a block 29, one 59, two 73, all four 82 %.
 """
 _base_ = './vit-mini_digits.py'
 model = dict(backbone=dict(trainable_blocks=0.5))
