@@ -13,7 +13,7 @@ _EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 def check_classes(datasets: Sequence['LabelledImages'], cfg: Mapping) -> None:
     """Compare class folders, or the class numbers of a list, with the head and with each other.
 
-    A metric that says ``num_classes`` is for images of so many classes, whatever the head has (ImageNet-A and -R).
+    A metric that says ``num_classes`` is for images of so many classes, whatever the head has.
 
     Raises:
         FileNotFoundError: A folder or list is missing.
