@@ -52,6 +52,17 @@ def test_sets_have_their_classes(classes, count):
     assert metric.results == [0] * count
 
 
+def test_a_model_that_knows_nothing_is_never_right():
+    names = ImageNetInfo().label_names()
+    accuracy, corruption = SynsetAccuracy('imagenet_r', topk=(1, )), MeanCorruptionError()
+    for value in (float('nan'), .5):
+        accuracy.process({}, [dict(img_path=f'/data/{names[1]}/0.jpg', pred_score=torch.full((1000, ), value))])
+    unknown = torch.full((1000, ), float('nan'))
+    corruption.process({}, [dict(img_path=f'/data/fog/1/{names[0]}/0.jpg', pred_score=unknown)])
+    assert accuracy.compute_metrics(accuracy.results) == dict(top1=0.)
+    assert corruption.results[0] % 2 == 1
+
+
 def test_folders_that_are_not_the_set_are_refused():
     with pytest.raises(ValueError, match='/data/n01440764/0.jpg lies in no folder of a class of imagenet_r'):
         SynsetAccuracy('imagenet_r').process({}, [shown('n01440764', c0=1.)])

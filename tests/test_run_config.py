@@ -101,3 +101,11 @@ def test_crops_take_the_size_of_the_models_images():
     cfg = prepared(IMAGES, 'model.backbone.img_size=96', 'val_dataloader.dataset.pipeline.0.size=64')
     sizes = [cfg[f'{split}_dataloader'].dataset.pipeline[0].size for split in ('train', 'val', 'test')]
     assert sizes == [96, 64, 64]
+
+
+@pytest.mark.parametrize(
+    'config', [path for path in sorted((ROOT / 'configs').glob('*/*.py')) if path.parent.name not in ('_base_', 'chains')],
+    ids=lambda path: path.stem)
+def test_processes_draw_different_numbers(config):
+    """Or all of them would drop the same paths of their images and mix the same of them."""
+    assert run_config.load_config(config).randomness == dict(seed=0, diff_rank_seed=True)

@@ -16,6 +16,7 @@ log_processor = dict(type='LogProcessor', window_size=50, by_epoch=False)
 log_level = 'INFO'
 visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
 
-randomness = dict(seed=0)
+# Drop path and mixup differ between the processes; what pretraining draws is a function of the seed and the image.
+randomness = dict(seed=0, diff_rank_seed=True)
 load_from = None
 resume = False

@@ -44,4 +44,3 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min_ratio=5e-4, by_epoch=False, begin=6255),
 ]
 train_cfg = dict(max_iters=125_100, val_interval=12_510)
-randomness = dict(diff_rank_seed=True)  # mixup and drop path differ between the processes

@@ -72,7 +72,8 @@ class SynsetAccuracy(BaseMetric):
                 raise ValueError(f'{sample["img_path"]} lies in no folder of a class of {self.classes}: let '
                                  'test_dataloader.dataset.data_root be the folder that holds n01443537 or the like')
             scores = sample['pred_score'].cpu()[self._columns]
-            self.results.append(int((scores > scores[self._place[synset]]).sum()))
+            # What is not less counts against the truth, so that equal scores, or NaN, are no right answer.
+            self.results.append(int((~(scores < scores[self._place[synset]])).sum()) - 1)
 
     def compute_metrics(self, results: list[int]) -> dict:
         """``topN`` in percent."""
@@ -104,7 +105,8 @@ class MeanCorruptionError(BaseMetric):
                 raise ValueError(f'{sample["img_path"]} does not end in <corruption>/<severity>/<synset>/<file>: let '
                                  'test_dataloader.dataset.data_root be the folder of ImageNet-C')
             corruption, severity, synset = found.groups()
-            wrong = int(sample['pred_score'].argmax()) != classes[synset]
+            scores = sample['pred_score']
+            wrong = int(scores.argmax()) != classes[synset] or bool(scores.isnan().any())
             # Small numbers, which Python keeps one of: there are 3.75 million images.
             self.results.append((corruptions[corruption] * SEVERITIES + int(severity) - 1) * 2 + wrong
                                 if corruption in corruptions else _NOT_COUNTED)
