@@ -83,6 +83,18 @@ def test_runs_in_order_and_hands_the_checkpoint_on(tmp_path, launched):
     assert '48' in chain.plan() and 'mse 0.5' in chain.summary() and digest[:12] in chain.summary()
 
 
+def test_a_stage_fits_its_batch(tmp_path, launched):
+    """Batches of 8 in two processes, for a schedule of 64."""
+    stage = Stage('pretrain', config=CONFIG, gpus=2, cfg_options={'+recipe.batch_size': 64})
+    with pytest.raises(ValueError, match=r"stage 'pretrain': .*batches of 64 images, and here an iteration has 16"):
+        Chain([stage], tmp_path)
+    chain = Chain([replace(stage, fit_batch='accumulate')], tmp_path)
+    assert chain.configs['pretrain'].train_cfg.max_iters == 8 * 4
+    chain.run()
+    (_, command), = launched
+    assert command[command.index('--fit-batch') + 1] == 'accumulate'
+
+
 def test_finished_stages_are_not_run_again(tmp_path, launched):
     Chain(stages(), tmp_path).run()
     Chain(stages(), tmp_path).run()

@@ -157,6 +157,24 @@ def test_pretraining_does_not_go_on_with_a_fresh_decoder(pretrained, tmp_path):
         whole_model(tmp_path / 'full.pth', img_size=96)
 
 
+def test_pretraining_goes_on_at_another_image_size_but_not_with_other_patches(pretrained, tmp_path):
+    torch.save(pretrained.state_dict(), tmp_path / 'full.pth')
+    init_cfg = dict(type='mae_plugin.MAEPretrained', checkpoint=str(tmp_path / 'full.pth'), resize=True)
+    model = MODELS.build(dict(tiny_mae_cfg(img_size=96), init_cfg=init_cfg))
+    model.init_weights()
+    expected = resample_pos_embed(pretrained.neck.decoder_pos_embed, (4, 4), (6, 6))
+    torch.testing.assert_close(model.neck.decoder_pos_embed, expected)
+    assert torch.equal(model.neck.decoder_pred.weight, pretrained.neck.decoder_pred.weight)
+    model = MODELS.build(dict(tiny_mae_cfg(patch_size=8, img_size=32), init_cfg=init_cfg))
+    with pytest.raises(ValueError, match='has a decoder for other patches .*give init_cfg to the backbone'):
+        model.init_weights()
+
+
+def test_a_vit_that_timm_does_not_have():
+    with pytest.raises(ValueError, match='timm://vit_base_patch99: .* among its models are vit_base'):
+        task_backbone('timm://vit_base_patch99')
+
+
 def test_a_vit_of_timm(monkeypatch, capsys):
     theirs = timm.models.VisionTransformer(img_size=64, patch_size=16, embed_dim=48, depth=3, num_heads=3)
     theirs.pretrained_cfg = dict(mean=(.5, .5, .5), std=(.5, .5, .5))

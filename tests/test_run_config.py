@@ -104,8 +104,8 @@ def test_crops_take_the_size_of_the_models_images():
 
 
 @pytest.mark.parametrize(
-    'config', [path for path in sorted((ROOT / 'configs').glob('*/*.py')) if path.parent.name not in ('_base_', 'chains')],
-    ids=lambda path: path.stem)
+    'config', [path for path in sorted((ROOT / 'configs').glob('*/*.py')) if path.parent.name not in
+               ('_base_', 'chains')], ids=lambda path: path.stem)
 def test_processes_draw_different_numbers(config):
     """Or all of them would drop the same paths of their images and mix the same of them."""
     assert run_config.load_config(config).randomness == dict(seed=0, diff_rank_seed=True)

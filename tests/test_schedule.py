@@ -1,13 +1,19 @@
 """The batch a schedule is made for, against the batch of the run."""
 
 import pytest
+import torch
 from mmengine import Config
+from mmengine.model import ExponentialMovingAverage
 from tiny.tools import CONFIG, ROOT, run_tool  # noqa: F401
 
 from mae_plugin.utils.run_config import load_config
 from mae_plugin.utils.schedule import check_schedule, fit_batch
 
 DETECTION = str(ROOT / 'configs/detection/vitdet_faster-rcnn_vit-mini_digits.py')
+
+
+def EMA():  # noqa: N802
+    return ExponentialMovingAverage(torch.nn.Linear(1, 1))
 
 
 def config(batch_size=16, recipe=64, **changes):
@@ -60,13 +66,43 @@ def test_what_the_run_stores_is_not_stretched_again():
     assert counts(cfg) == once
 
 
+def test_an_accumulated_run_on_fewer_processes_accumulates_more():
+    cfg = config(batch_size=32)
+    fit_batch(cfg, 'accumulate', 'a.py')
+    cfg.train_dataloader.batch_size = 8  # the stored config, run again
+    fit_batch(cfg, 'accumulate', 'a.py')
+    assert cfg.optim_wrapper.accumulative_counts == 8 and cfg.train_cfg.max_iters == 800
+
+
+def test_a_moving_average_of_the_weights_remembers_as_many_images():
+    """MMEngine averages at every iteration: after four of a step, it has moved as far as after one of the recipe."""
+    cfg = config(custom_hooks=[dict(type='EMAHook', momentum=.1, begin_iter=5), dict(type='EMAHook')])
+    fit_batch(cfg, 'accumulate', 'a.py')
+    first, second = cfg.custom_hooks
+    assert first.begin_iter == 20 and (1 - first.momentum)**4 == pytest.approx(.9)
+    assert (1 - second.momentum)**4 == pytest.approx(1 - EMA().momentum)
+
+
+def test_nothing_is_stretched_to_zero():
+    cfg = config(batch_size=6400, param_scheduler=[], default_hooks=dict(checkpoint=dict(interval=-1)))
+    fit_batch(cfg, 'stretch', 'a.py')
+    assert (cfg.train_cfg.max_iters, cfg.train_cfg.val_interval, cfg.default_hooks.checkpoint.interval) == (1, 1, -1)
+
+
+def test_schedules_in_epochs_are_refused():
+    with pytest.raises(ValueError, match='a.py counts epochs'):
+        fit_batch(config(train_cfg=dict(by_epoch=True, max_epochs=3)), 'stretch', 'a.py')
+
+
 def test_another_batch_without_a_choice_is_refused():
     with pytest.raises(ValueError) as error:
         fit_batch(config(), None, 'a.py')
     assert str(error.value) == (
-        'the schedule of a.py is made for batches of 64 images, and here an iteration has 16 (train_dataloader.'
-        'batch_size x processes), so that 100 iterations would see 0.25 times as many: add --fit-batch accumulate (4 '
-        'iterations for a step), stretch (4 times the iterations, the learning rate follows the batch) or keep')
+        'the schedule of a.py is made for batches of 64 images, and here an iteration has 16 '
+        '(train_dataloader.batch_size x processes), so that as many iterations would see 0.25 times as many: add '
+        '--fit-batch accumulate (4 iterations for a step), stretch (4 times the iterations, the learning rate follows '
+        'the batch) or keep (in a '
+        'chain, fit_batch in the stage)')
     fit_batch(config(recipe=None), None, 'a.py')
     fit_batch(config(batch_size=64), None, 'a.py')
 

@@ -142,11 +142,20 @@ LAST = {name for name in ALL if name.startswith('blocks.2.')}
     (dict(trainable_blocks=1), LAST | {'norm.weight', 'norm.bias'}),
     (dict(trainable_blocks=3), {name for name in ALL if name.startswith(('blocks.', 'norm.'))}),
     (dict(trainable_blocks=0, out_type='avg_featmap'), {'fc_norm.weight', 'fc_norm.bias'}),
-    (dict(trainable_blocks=1, out_type='featmap'), LAST)])
+    (dict(trainable_blocks=1, out_type='featmap'), LAST),
+    (dict(trainable_blocks=1, out_type='featmap', out_indices=[1]),
+     {name.replace('.2.', '.1.') for name in LAST})])
 def test_partial_fine_tuning_trains_what_the_paper_says(options, trained):
     model = tiny(**options)
     model.train()(torch.randn(2, 3, 64, 64))[0].square().sum().backward() if trained else None
     assert {name for name, parameter in model.named_parameters() if parameter.grad is not None} == trained
+
+
+def test_what_a_task_adds_is_trained_in_frozen_blocks_too():
+    model = tiny(out_type='featmap', trainable_blocks=0, init_values=1., rel_pos=dict(type='RelPosBias'))
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    added = ('attn.rel_pos.table', 'ls1.gamma', 'ls2.gamma')
+    assert trained == {f'blocks.{i}.{name}' for i in range(3) for name in added}
 
 
 def test_layer_scale_of_one_changes_nothing():
@@ -194,7 +203,7 @@ def test_initialisation_follows_the_authors():
     (dict(window_size=2, window_block_indexes=[0]), 'with_cls_token=False'),
     (dict(rel_pos=dict(type='DecomposedRelPos')), 'needs with_cls_token=False'),
     (dict(conv_block_indexes=[0]), 'with_cls_token=False'),
-    (dict(trainable_blocks=4), 'trainable_blocks=4 is neither a whole number from 0 to depth=3 nor 0.5'),
+    (dict(trainable_blocks=4), 'trainable_blocks=4 is neither a whole number from 0 to 3, .* nor 0.5'),
     (dict(trainable_blocks=1.5), 'trainable_blocks=1.5 is neither'),
 ])
 def test_wrong_options_are_named(options, message):

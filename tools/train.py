@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> None:
             raise ValueError(f'--auto-scale-lr: {args.config} does not say auto_scale_lr = dict(base_batch_size=...)')
         cfg.auto_scale_lr.enable = True
     with run_config.build_runner(cfg, strict=cfg.get('resume', False)) as runner:
+        schedule.scale_lr(runner, cfg)
         runner.train()
 
 

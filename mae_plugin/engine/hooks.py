@@ -97,8 +97,9 @@ class CheckpointFitsHook(Hook):
             if ends[0] != ends[1]:
                 raise ValueError(
                     f'the learning-rate schedule of {path} ends at {ends[1]:,}, that of the config at {ends[0]:,}: '
-                    f'resume with the length it had (train_cfg.max_iters={ends[1]}), or start a new run from its '
-                    f'weights in another --work-dir (--cfg-options load_from={path})')
+                    'resume with the settings it had (train_cfg.max_iters, --fit-batch and the batch of all '
+                    'processes), or start a new run from its weights in another --work-dir '
+                    f'(--cfg-options load_from={path})')
 
 
 @HOOKS.register_module()

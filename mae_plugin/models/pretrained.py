@@ -12,10 +12,8 @@ from ..engine.safe_load import load_file
 from ..registry import WEIGHT_INITIALIZERS
 from .layers import at_least_float32
 from .pos_embed import resample_pos_embed
+from .vit import ADDED_BY_TASKS
 
-# What a task adds to the encoder starts fresh: relative positions, layer scale, convolutions between windows and the
-# norm of the pooled features.
-_MAY_BE_MISSING = re.compile(r'blocks\.\d+\.(attn\.rel_pos\.|ls[12]\.|residual\.)|fc_norm\.')
 _DECODER = re.compile(r'mask_token$|decoder_')
 # What a task has no use for: the decoder, a head, and the class token and norms where the output does not use them.
 _MAY_BE_UNUSED = re.compile(r'mask_token$|decoder_|neck\.|head\.|cls_token$|norm\.|fc_norm\.')
@@ -36,7 +34,8 @@ class MAEPretrained:
     Args:
         checkpoint: Path of the file, or ``timm://NAME`` for a pretrained ViT of timm, which timm downloads.
         resize: Let the patch size or, on a square grid, the image size be another than in the file: the filters of
-            patches and the positions are resized bicubically. ViTDet takes ViT-H/14 to patches of 16 so.
+            patches and the positions are resized bicubically. ViTDet takes ViT-H/14 to patches of 16 so. A decoder
+            predicts patches of one size, so it can be kept only where that stays.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -51,7 +50,7 @@ class MAEPretrained:
         whole = hasattr(module, 'backbone')
         own_names = {_authors_name(name) if whole else name: name for name in module.state_dict()}
         wanted = {name: module.state_dict()[own] for name, own in own_names.items()}
-        state, other_parts = encoder_state(self._read(), self.checkpoint)
+        state, other_parts = encoder_state(self.read(), self.checkpoint)
         if whole:
             decoder = {_authors_name(name): value for name, value in other_parts.items() if name.startswith('neck.')}
             state, other_parts = {**state, **decoder}, {}
@@ -69,11 +68,18 @@ class MAEPretrained:
             + (f' Not in the file, start fresh, as a task adds them: {_shorten(missing)}.' if missing else '')
             + (f' In the file, of no use here: {_shorten(unused)}.' if unused else ''), logger='current')
 
-    def _read(self) -> object:
+    def read(self) -> object:
+        """What the file holds, or the state dict of timm's model."""
         if not self.checkpoint.startswith(_TIMM):
             return load_file(self.checkpoint)
         import timm
-        model = timm.create_model(self.checkpoint.removeprefix(_TIMM), pretrained=True)
+        name = self.checkpoint.removeprefix(_TIMM)
+        try:
+            model = timm.create_model(name, pretrained=True)
+        except Exception as error:  # no such model, or no network: timm and the hub have many classes for these
+            near = ', '.join(timm.list_pretrained(f'{name.partition("_patch")[0]}*')[:5])
+            raise ValueError(f'{self.checkpoint}: timm gives no weights: {str(error).splitlines()[0]}'
+                             + (f'; among its models are {near}' if near else '')) from error
         mean, std = (model.pretrained_cfg.get(key) for key in ('mean', 'std'))
         print_log(f'{self.checkpoint} was trained on images with mean {mean} and std {std}, as shares of 255: '
                   'data_preprocessor should have the same', logger='current')
@@ -82,17 +88,22 @@ class MAEPretrained:
     def _resize(self, state: dict[str, Tensor], wanted: dict[str, Tensor], vit: nn.Module) -> list[str]:
         """Resize filters and positions in ``state`` to those of ``wanted``; what was done, for the log."""
         done = []
-        filters, positions = 'patch_embed.proj.weight', 'pos_embed'
-        differ = {name for name in (filters, positions) if name in state and state[name].shape != wanted[name].shape}
-        if filters in differ and state[filters].shape[:2] == wanted[filters].shape[:2]:
-            old, new = tuple(state[filters].shape[2:]), tuple(wanted[filters].shape[2:])
-            resized = F.interpolate(at_least_float32(state[filters]), size=new, mode='bicubic')
-            state[filters] = resized.to(state[filters].dtype)
+
+        def differs(name: str, kept: slice) -> bool:
+            return (name in state and name in wanted and state[name].shape != wanted[name].shape
+                    and state[name].shape[kept] == wanted[name].shape[kept])
+
+        if differs('patch_embed.proj.weight', slice(0, 2)):
+            filters = state['patch_embed.proj.weight']
+            old, new = tuple(filters.shape[2:]), tuple(wanted['patch_embed.proj.weight'].shape[2:])
+            resized = F.interpolate(at_least_float32(filters), size=new, mode='bicubic')
+            state['patch_embed.proj.weight'] = resized.to(filters.dtype)
             done.append(f'filters of {old[0]}x{old[1]} to {new[0]}x{new[1]}')
-        side = isqrt(state[positions].size(1) - 1) if positions in differ else 0
-        if side and side * side == state[positions].size(1) - 1:
-            state[positions] = resample_pos_embed(state[positions], (side, side), vit.grid)
-            done.append(f'positions of {side}x{side} to {vit.grid[0]}x{vit.grid[1]}')
+        for name in ('pos_embed', 'decoder_pos_embed'):
+            side = isqrt(state[name].size(1) - 1) if differs(name, slice(2, 3)) else 0
+            if side and side * side == state[name].size(1) - 1:
+                state[name] = resample_pos_embed(state[name], (side, side), vit.grid)
+                done.append(f'{name} of {side}x{side} to {vit.grid[0]}x{vit.grid[1]}')
         return done
 
     def _check_sizes(self, state: dict[str, Tensor], wanted: dict[str, Tensor], vit: nn.Module) -> None:
@@ -101,7 +112,14 @@ class MAEPretrained:
             raise ValueError(
                 f'{self.checkpoint} was pretrained on a grid of {state["pos_embed"].size(1) - 1} patches, the model '
                 f'has img_size={vit.img_size} with {wanted["pos_embed"].size(1) - 1}: set backbone.img_size to the '
-                f'size of pretraining; positions are resampled to the images of the task by themselves')
+                'size of pretraining, positions are resampled to the images of the task by themselves; or set '
+                'init_cfg.resize=True to resample them once, now')
+        if any(name.startswith('decoder_pred.') for name in wrong):
+            raise ValueError(
+                f'{self.checkpoint} has a decoder for other patches than the model (decoder_pred.weight '
+                f'{tuple(state["decoder_pred.weight"].shape)} in the file, '
+                f'{tuple(wanted["decoder_pred.weight"].shape)} in the model): keep patch_size, in_chans and the sizes '
+                'of the decoder, or give init_cfg to the backbone, which starts the decoder afresh')
         if wrong:
             raise ValueError(
                 f'{self.checkpoint} holds a model of another size than {type(vit).__name__} of the config: '
@@ -111,7 +129,7 @@ class MAEPretrained:
                 + (', or init_cfg.resize=True to resize the patches' if 'patch_embed.proj.weight' in wrong else ''))
 
     def _check_names(self, missing: list[str], unused: list[str], wanted: dict[str, Tensor], module: nn.Module) -> None:
-        lost = [name for name in missing if not _MAY_BE_MISSING.match(name)]
+        lost = [name for name in missing if not ADDED_BY_TASKS.match(name)]
         strange = [name for name in unused if not _MAY_BE_UNUSED.match(name)]
         if len(missing) == len(wanted):
             raise ValueError(f'{self.checkpoint} holds another model: none of its tensors '

@@ -1,5 +1,6 @@
 """The one backbone: a plain vision transformer for pretraining and every task after it."""
 
+import re
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,9 @@ from .layers import LAYER_NORM_EPS, Block, PatchEmbed, init_transformer
 from .masking import PatchMask
 from .pos_embed import resample_pos_embed, sincos_pos_embed
 
+# What a task adds to the encoder: relative positions, layer scale, convolutions between windows and the norm of the
+# pooled features. They are in no pretraining checkpoint.
+ADDED_BY_TASKS = re.compile(r'blocks\.\d+\.(attn\.rel_pos\.|ls[12]\.|residual\.)|fc_norm\.')
 OUT_TYPES = ('raw', 'cls_token', 'avg_featmap', 'featmap')
 
 
@@ -49,7 +53,8 @@ class PlainViT(BaseModule):
         freeze_pos_embed: Keep the position embedding fixed, as pretraining does; fine-tuning trains it.
         trainable_blocks: Partial fine-tuning (MAE, section 4.3): train only the last so many blocks and the final norm.
             0.5 is half a block, the MLP of the last one with its norm; 0 freezes the whole encoder, as linear probing
-            does; None trains all. A ``fc_norm``, which is not pretrained, is always trained.
+            does; None trains all. What pretraining does not have (``fc_norm``, relative position, layer scale,
+            convolutions between windows) is always trained.
         init_cfg: Usually ``dict(type='mae_plugin.MAEPretrained', checkpoint=...)``.
 
     Raises:
@@ -172,18 +177,20 @@ class PlainViT(BaseModule):
         return tuple(i % self.depth for i in indexes)
 
     def _freeze(self, trainable_blocks: float) -> None:
-        """Leave only the last ``trainable_blocks`` trainable, and what follows them."""
-        if trainable_blocks not in (0.5, *range(self.depth + 1)):
-            raise ValueError(f'trainable_blocks={trainable_blocks} is neither a whole number from 0 to depth='
-                             f'{self.depth} nor 0.5, half a block')
-        trained = [*self.blocks[self.depth - int(trainable_blocks):]]
+        """Leave only the last ``trainable_blocks`` of the blocks that run trainable, and what is not pretrained."""
+        last = max(self.out_indices) + 1 if self.out_type == 'featmap' else self.depth
+        if trainable_blocks not in (0.5, *range(last + 1)):
+            raise ValueError(f'trainable_blocks={trainable_blocks} is neither a whole number from 0 to {last}, the '
+                             'number of blocks that run, nor 0.5, half a block')
+        trained = [*self.blocks[last - int(trainable_blocks):last]]
         if trainable_blocks == 0.5:
-            trained = [self.blocks[-1].norm2, self.blocks[-1].mlp, self.blocks[-1].ls2]
-        trained += [self.fc_norm] if self.out_type == 'avg_featmap' else []
-        trained += [self.norm] if trainable_blocks and self.out_type in ('raw', 'cls_token') else []
-        wanted = {parameter for part in trained for parameter in part.parameters() if parameter.requires_grad}
-        for parameter in self.parameters():
-            parameter.requires_grad_(parameter in wanted)
+            trained = [self.blocks[last - 1].norm2, self.blocks[last - 1].mlp]
+        if trainable_blocks and self.out_type in ('raw', 'cls_token'):
+            trained.append(self.norm)
+        wanted = {parameter for part in trained for parameter in part.parameters()}
+        for name, parameter in self.named_parameters():
+            if parameter not in wanted and not ADDED_BY_TASKS.match(name):
+                parameter.requires_grad_(False)
 
     def _check_options(self, windowed: tuple[int, ...], window_size: int, convolved: tuple[int, ...]) -> None:
         if self.out_type not in OUT_TYPES:

@@ -31,6 +31,7 @@ from typing import Any
 from mae_plugin.utils.cli import nearest
 from mae_plugin.utils.overrides import format_value, parse_value
 from mae_plugin.utils.run_config import find_file, load_config, newest_checkpoint, repository
+from mae_plugin.utils.schedule import fit_batch
 
 _INIT_KEY = 'model.backbone.init_cfg.checkpoint'
 # What may change without making the result another one.
@@ -52,6 +53,7 @@ class Stage:
         creates: A file or folder the command makes; the command runs again if it is gone.
         gpus: Processes of the training, on GPUs or sharing the CPU; 0 for one without a launcher. ``--gpus`` of the
             chain replaces it.
+        fit_batch: ``--fit-batch`` of the training, where its batch is not the one that the schedule is made for.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Stage:
     command: list[str] | None = None
     creates: str | None = None
     gpus: int = 0
+    fit_batch: str | None = None
 
     def options(self, init: str | None) -> list[str]:
         """All ``--cfg-options``, with the checkpoint ``init`` to start from."""
@@ -127,7 +130,8 @@ class Chain:
         for stage in stages:
             if stage.config:
                 try:
-                    self.configs[stage.name] = load_config(stage.config, stage.options(''))
+                    cfg = self.configs[stage.name] = load_config(stage.config, stage.options(''))
+                    fit_batch(cfg, stage.fit_batch, stage.config, max(self.processes(stage), 1))
                 except Exception as error:
                     message = error.args[0] if isinstance(error, KeyError) else error
                     raise ValueError(f'stage {stage.name!r}: {message}') from error
@@ -231,6 +235,8 @@ class Chain:
         command += ['--work-dir', str(self.work_dir / stage.name)]
         if self.state(stage) == 'continues':
             command.append('--resume')
+        if stage.fit_batch:
+            command += ['--fit-batch', stage.fit_batch]
         options = stage.options(self._parent_checkpoint(stage))
         return [*command, '--cfg-options', *options] if options else command
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from mae_plugin.utils.cli import keep_traceback_in, nearest
 from mae_plugin.utils.model_sizes import check_sizes
 from mae_plugin.utils.overrides import apply_overrides
-from mae_plugin.utils.schedule import check_schedule, scale_lr
+from mae_plugin.utils.schedule import check_schedule
 
 _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -266,7 +266,6 @@ def build_runner(cfg, strict: bool, loaders: Sequence[str] = ('train_dataloader'
         runner.register_hook(CheckpointFitsHook(resume=bool(cfg.get('resume'))), priority='LOWEST')
     if cfg.get('resume'):
         runner.register_hook(LastValidationHook(), priority='LOWEST')
-    scale_lr(runner, cfg)
     yield runner
     end_launch()  # not after an error: other ranks may be waiting in it
 

@@ -4,16 +4,18 @@ import os
 from fractions import Fraction
 
 FITS = ('accumulate', 'stretch', 'keep')
+_EMA_MOMENTUM = 0.0002  # MMEngine's default
 _WORLD_SIZE = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 
 
-def batch_of_all_processes(cfg) -> int:
-    """Images of an iteration, over all processes of the launcher."""
-    processes = int(os.environ.get(_WORLD_SIZE.get(cfg.get('launcher', 'none'), ''), 1))
+def batch_of_all_processes(cfg, processes: int | None = None) -> int:
+    """Images of an iteration, over all processes; by default those of the launcher."""
+    if processes is None:
+        processes = int(os.environ.get(_WORLD_SIZE.get(cfg.get('launcher', 'none'), ''), 1))
     return cfg.train_dataloader.batch_size * processes
 
 
-def fit_batch(cfg, fit: str | None, path: str) -> None:
+def fit_batch(cfg, fit: str | None, path: str, processes: int | None = None) -> None:
     """Make a schedule for batches of ``recipe.batch_size`` images fit the batch of this run, in place.
 
     MMEngine counts iterations: with an eighth of the batch the same number of them sees an eighth of the images, and
@@ -25,6 +27,7 @@ def fit_batch(cfg, fit: str | None, path: str) -> None:
             number of iterations, so that as many images are seen, and leaves the learning rate to ``auto_scale_lr``;
             ``'keep'`` changes nothing; None if the two batches must be equal.
         path: Of the config, for messages.
+        processes: Of the run; None asks the launcher.
 
     Raises:
         ValueError: The batches differ and ``fit`` is None, or the one is not a multiple of the other for
@@ -33,7 +36,7 @@ def fit_batch(cfg, fit: str | None, path: str) -> None:
     wanted = (cfg.get('recipe') or {}).get('batch_size')
     if wanted is None or cfg.get('train_dataloader') is None:
         return
-    batch = batch_of_all_processes(cfg)
+    batch = batch_of_all_processes(cfg, processes)
     factor = Fraction(wanted, batch)
     if factor == 1 or fit == 'keep':
         return
@@ -41,15 +44,17 @@ def fit_batch(cfg, fit: str | None, path: str) -> None:
         if factor.denominator != 1:
             raise ValueError(f'--fit-batch accumulate: {wanted} images, the batch of {path}, are no multiple of the '
                              f'{batch} of an iteration: change train_dataloader.batch_size')
-        cfg.optim_wrapper.accumulative_counts = int(factor)
+        cfg.optim_wrapper.accumulative_counts = int(factor) * cfg.optim_wrapper.get('accumulative_counts', 1)
     elif fit is None:
         ways = [f'stretch ({float(factor):.3g} times the iterations, the learning rate follows the batch)', 'keep']
         if factor.denominator == 1:
             ways.insert(0, f'accumulate ({factor} iterations for a step)')
         raise ValueError(
             f'the schedule of {path} is made for batches of {wanted} images, and here an iteration has {batch} '
-            f'(train_dataloader.batch_size x processes), so that {cfg.train_cfg.max_iters:,} iterations would see '
-            f'{float(1 / factor):.3g} times as many: add --fit-batch {", ".join(ways[:-1])} or {ways[-1]}')
+            f'(train_dataloader.batch_size x processes), so that as many iterations would see {float(1 / factor):.3g} '
+            f'times as many: add --fit-batch {", ".join(ways[:-1])} or {ways[-1]} (in a chain, fit_batch in the stage)')
+    if 'max_iters' not in cfg.train_cfg:
+        raise ValueError(f'{path} counts epochs: --fit-batch is for schedules in iterations (train_cfg.max_iters)')
     _stretch(cfg, factor)
     cfg.recipe.batch_size = batch  # what the schedule is made for now, also in the config that the run stores
 
@@ -59,12 +64,16 @@ def _stretch(cfg, factor: Fraction) -> None:
     schedulers = cfg.get('param_scheduler') or []
     by_iteration = [scheduler for scheduler in (schedulers if isinstance(schedulers, list) else [schedulers])
                     if not scheduler.get('by_epoch', True)]
-    for part in (cfg.train_cfg, *by_iteration, cfg.default_hooks.get('checkpoint') or {}):
-        for key in ('max_iters', 'val_interval', 'begin', 'end', 'T_max', 'interval'):
-            if isinstance(part.get(key), int):
-                part[key] = max(round(part[key] * factor), min(part[key], 1))
+    averages = [hook for hook in cfg.get('custom_hooks') or [] if hook.get('type') == 'EMAHook']
+    checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    for part in (cfg.train_cfg, *by_iteration, *averages, checkpoint):
+        for key in ('max_iters', 'val_interval', 'begin', 'end', 'T_max', 'begin_iter', 'interval'):
+            if isinstance(part.get(key), int) and part[key] > 0:  # an interval of -1 means never
+                part[key] = max(round(part[key] * factor), 1)
         if 'milestones' in part:
             part['milestones'] = [round(milestone * factor) for milestone in part['milestones']]
+    for hook in averages:  # MMEngine averages at every iteration, not at every step
+        hook['momentum'] = 1 - (1 - hook.get('momentum', _EMA_MOMENTUM)) ** float(1 / factor)
 
 
 def check_schedule(cfg) -> None:
@@ -91,7 +100,7 @@ def scale_lr(runner, cfg) -> None:
     wrapper = cfg.get('optim_wrapper') or {}
     lr, count = (wrapper.get('optimizer') or {}).get('lr'), wrapper.get('accumulative_counts', 1)
     scale = runner.auto_scale_lr
-    if lr is None or cfg.get('train_dataloader') is None:
+    if lr is None:
         return
     batch = batch_of_all_processes(cfg)
     images = f'{batch} images an iteration' + (f' x {count} for a step' if count > 1 else '')
