@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
     cfg = run_config.load_config(args.config, args.cfg_options)
     run_config.prepare(cfg, args)
     cfg.resume, cfg.load_from = False, args.checkpoint
+    run_config.store_as(cfg, f'{Path(args.config).stem}_test.py')
     predictions_file, metrics_file = testing.output_files(cfg, args)
     if args.amp:
         run_config.set_test_amp(cfg)

@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> None:
     run_config.set_resume(cfg, args.resume)
     if args.amp:
         run_config.set_amp(cfg)
+    run_config.float32_for_detection_on_the_cpu(cfg)
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.auto_scale_lr:

@@ -141,6 +141,19 @@ def _share_images(train_loader: dict | None, loader: dict) -> None:
             f'({dataset["data_root"]}): make them equal, or training sees images that are held out')
 
 
+def store_as(cfg, name: str) -> None:
+    """Name the file that MMEngine keeps the config in: that of a test must not replace that of the training."""
+    super(type(cfg), cfg).__setattr__('_filename', name)
+
+
+def float32_for_detection_on_the_cpu(cfg) -> None:
+    """Leave out the half precision of a detection config where mmcv's operators have none."""
+    from mmengine.device import get_device
+    if cfg.get('default_scope') == 'mmdet' and cfg.optim_wrapper.get('dtype') == 'float16' and get_device() == 'cpu':
+        print("detection on the CPU: float32 instead of float16, which mmcv's RoIAlign does not have there")
+        cfg.optim_wrapper.dtype = 'float32'
+
+
 def half_precision(cfg) -> str:
     """The type of ``--amp``: bfloat16, but for detection float16, for mmcv's RoIAlign has no bfloat16.
 

@@ -66,13 +66,14 @@ def _stretch(cfg, factor: Fraction) -> None:
                     if not scheduler.get('by_epoch', True)]
     averages = [hook for hook in cfg.get('custom_hooks') or [] if hook.get('type') == 'EMAHook']
     checkpoint = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-    for part in (cfg.train_cfg, *by_iteration, *averages, checkpoint):
-        for key in ('max_iters', 'val_interval', 'begin', 'end', 'T_max', 'begin_iter', 'interval'):
+    for part in (cfg.train_cfg, *by_iteration, checkpoint):
+        for key in ('max_iters', 'val_interval', 'begin', 'end', 'T_max', 'interval'):
             if isinstance(part.get(key), int) and part[key] > 0:  # an interval of -1 means never
                 part[key] = max(round(part[key] * factor), 1)
         if 'milestones' in part:
             part['milestones'] = [round(milestone * factor) for milestone in part['milestones']]
     for hook in averages:  # MMEngine averages at every iteration, not at every step
+        hook['begin_iter'] = round(hook.get('begin_iter', 0) * factor)
         hook['momentum'] = 1 - (1 - hook.get('momentum', _EMA_MOMENTUM)) ** float(1 / factor)
 
 

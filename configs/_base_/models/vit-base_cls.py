@@ -16,6 +16,7 @@ model = dict(
         depth=12,
         num_heads=12,
         out_type='avg_featmap',
+        trainable_blocks=None,  # all; 4 the last four, 0.5 half a block, 0 none
         init_cfg=dict(
             type='mae_plugin.MAEPretrained', checkpoint='work_dirs/mae_vit-base-p16_in1k/iter_499200.pth')),
     head=dict(
