@@ -105,6 +105,22 @@ def test_a_missing_class_of_the_validation_is_named(trees):
     assert 'number 1 on, dog where the other has nothing' in message(classification(trees, None, 'fewer', 'val'))
 
 
+def test_names_of_classes_may_lie_in_a_file(trees, capsys):
+    """As MMEngine and mmpretrain read it; a text that is no file would be taken for its letters."""
+    file = trees / 'classes.txt'
+    for names, setting in (dict(metainfo=dict(classes=str(file))), 'metainfo.classes'), (dict(classes=str(file)),
+                                                                                         'classes'):
+        file.write_text('Cat\nDog\n')
+        check_labels(classification(trees, **names), LOADERS)
+        assert not said(capsys)
+        file.write_text('Cat\nDog\nCow\n')
+        assert 'classes names 3 classes' in message(classification(trees, **names))
+        file.unlink()
+        text = message(classification(trees, **names))
+        assert f'train_dataloader.dataset.{setting} is the text {str(file)!r}, and no such file exists' in text
+    assert "write ('cat', ) for a single class" in message(classification(trees, metainfo=dict(classes=('cat'))))
+
+
 @pytest.mark.parametrize('content, text', [
     ('a.jpg 0\nb.jpg 2\n', 'line 2: class 2 does not exist, for model.head.num_classes is 2'),
     ('a.jpg 0\nb.jpg dog\n', "line 2: 'b.jpg dog' does not end in the number of a class"), ('', 'is empty'),
@@ -113,6 +129,11 @@ def test_lists_of_classes(trees, content, text):
     (trees / 'list.txt').write_text(content)
     said = message(classification(trees, ann_file='list.txt'))
     assert f'{trees}/list.txt' in said and text in said
+
+
+def test_a_list_in_another_encoding(trees):
+    (trees / 'list.txt').write_bytes('Übung.jpg 0\n'.encode('latin-1'))
+    assert f'{trees}/list.txt is no text in UTF-8' in message(classification(trees, ann_file='list.txt'))
 
 
 # Files
@@ -133,6 +154,9 @@ train_dataloader = dict(dataset=dict(
     (tmp_path / 'data/pictures').mkdir(parents=True)
     text = message(Config.fromfile('config.py'), FileNotFoundError)
     assert 'dataset.data_prefix: there is no folder data/pictures/train; set the environment variable' in text
+    (tmp_path / 'other.py').write_text((tmp_path / 'config.py').read_text().replace("'train'", "'/data/pictures_b'"))
+    monkeypatch.setenv('PICTURES_ROOT', '/data/pictures')
+    assert 'environment' not in message(Config.fromfile('other.py'), FileNotFoundError)
     monkeypatch.setenv('PICTURES_ROOT', '/nowhere')
     assert 'data_root: there is no folder /nowhere; set' in message(Config.fromfile('config.py'), FileNotFoundError)
 

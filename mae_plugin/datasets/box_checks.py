@@ -5,12 +5,9 @@ import json
 import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ..utils.cli import nearest
-
-if TYPE_CHECKING:
-    from .label_checks import LabelledImages
+from .label_checks import LabelledImages, lines_of
 
 # COCO itself has a few boxes without area, which mmdet leaves out: up to this share of odd ones is only said. A pixel
 # beyond the border is rounding.
@@ -52,7 +49,7 @@ class _Boxes:
             print(message)
 
 
-def check_coco(dataset: 'LabelledImages', model: Mapping) -> None:
+def check_coco(dataset: LabelledImages, model: Mapping) -> None:
     """Check an annotation file in COCO's format.
 
     Raises:
@@ -132,7 +129,7 @@ def _read(file: str) -> dict:
     return content
 
 
-def _wanted_classes(dataset: 'LabelledImages', file: str, found: Sequence[str], model: Mapping) -> set[str]:
+def _wanted_classes(dataset: LabelledImages, file: str, found: Sequence[str], model: Mapping) -> set[str]:
     """The classes that the data set takes from a COCO file, after they were compared with it and with the heads."""
     own = dataset.own_classes
     classes = own or dataset.library_classes
@@ -153,7 +150,7 @@ def _wanted_classes(dataset: 'LabelledImages', file: str, found: Sequence[str], 
     return set(classes)
 
 
-def _compare_names(dataset: 'LabelledImages', file: str, classes: Sequence[str], found: Sequence[str]) -> None:
+def _compare_names(dataset: LabelledImages, file: str, classes: Sequence[str], found: Sequence[str]) -> None:
     """Refuse names that match nothing, and of those in the config any that is not in the file."""
     shown = ', '.join(map(str, found[:5])) + (', ...' if len(found) > 5 else '')
     if not set(classes) & set(found):
@@ -168,7 +165,7 @@ def _compare_names(dataset: 'LabelledImages', file: str, classes: Sequence[str],
                          + (f'did you mean {near[0]!r}?' if near else f'it has {shown}'))
 
 
-def _compare_with_heads(dataset: 'LabelledImages', classes: Sequence[str], model: Mapping) -> None:
+def _compare_with_heads(dataset: LabelledImages, classes: Sequence[str], model: Mapping) -> None:
     roi_head = model.get('roi_head') or {}
     parts = [('bbox_head', model.get('bbox_head')), ('roi_head.bbox_head', roi_head.get('bbox_head')),
              ('roi_head.mask_head', roi_head.get('mask_head'))]
@@ -182,7 +179,7 @@ def _compare_with_heads(dataset: 'LabelledImages', classes: Sequence[str], model
                                  'equal')
 
 
-def check_voc(dataset: 'LabelledImages', model: Mapping) -> None:
+def check_voc(dataset: LabelledImages, model: Mapping) -> None:
     """Check the XML files of a data set in Pascal VOC's format.
 
     Raises:
@@ -197,8 +194,7 @@ def check_voc(dataset: 'LabelledImages', model: Mapping) -> None:
     classes = own or dataset.library_classes
     if classes is not None:
         _compare_with_heads(dataset, classes, model)
-    with open(file) as lines:
-        names = [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in lines_of(file) if line.strip()]
     if not names:
         raise ValueError(f'{file} is empty: it must have the name of an image, without ending, in each line')
     found: dict[str, str] = {}

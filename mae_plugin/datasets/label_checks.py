@@ -66,10 +66,21 @@ class LabelledImages:
                 return parameter.default
         return default
 
-    @property
+    @cached_property
     def own_classes(self) -> list[str] | None:
-        """The names of the classes in the config, or None."""
-        classes = (self.cfg.get('metainfo') or {}).get('classes', self.cfg.get('classes'))
+        """The names of the classes in the config, or in the file that it names there; None if there are none.
+
+        Raises:
+            ValueError: A text that is no file is given for the names.
+        """
+        key = 'metainfo.classes' if 'classes' in (self.cfg.get('metainfo') or {}) else 'classes'
+        classes = self.cfg['metainfo']['classes'] if key == 'metainfo.classes' else self.cfg.get('classes')
+        if isinstance(classes, str):
+            file = os.path.expanduser(classes)
+            if not os.path.isfile(file):
+                raise ValueError(f'{self.setting}.{key} is the text {classes!r}, and no such file exists: write '
+                                 f'({classes!r}, ) for a single class, or the path of a file with a name in each line')
+            return list(lines_of(file))
         return list(classes) if isinstance(classes, list | tuple) else None
 
     @property
@@ -105,9 +116,24 @@ class LabelledImages:
             return path
         key, missing = ('data_root', root) if root and not os.path.isdir(root) else (key, path)
         what = 'folder' if key == 'data_root' else what
-        variable = next((name for name, value in self.variables.items() if path.startswith(value)), None)
+        variable = next((name for name, value in self.variables.items()
+                         if os.path.join(path, '').startswith(os.path.join(value, ''))), None)
         remedy = f'set the environment variable {variable} to where the data lies' if variable else 'set it right'
         raise FileNotFoundError(f'{self.setting}.{key}: there is no {what} {missing}; {remedy}, or put the data there')
+
+
+def lines_of(file: str) -> Iterator[str]:
+    """The lines of a text file, without their ends.
+
+    Raises:
+        ValueError: It is not encoded in UTF-8.
+    """
+    try:
+        with open(file, encoding='utf-8') as lines:
+            for line in lines:
+                yield line.rstrip('\r\n')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{file} is no text in UTF-8 ({error}): save it as such') from None
 
 
 def check_labels(cfg, loaders: Sequence[str]) -> None:

@@ -2,15 +2,12 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ..registry import TRANSFORMS
-
-if TYPE_CHECKING:
-    from .label_checks import LabelledImages
+from .label_checks import LabelledImages, lines_of
 
 _MAPS = 200  # read before the start; the others when they are loaded
 _IGNORED = 255
@@ -19,7 +16,7 @@ _TO_CLASSES = ('write the number of the class into each pixel, e.g. with Image.f
                'path)) > 0).astype("uint8")) for a mask of one object')
 
 
-def check_label_maps(dataset: 'LabelledImages', model: Mapping) -> None:
+def check_label_maps(dataset: LabelledImages, model: Mapping) -> None:
     """Check that each image has a map, and of 200 of them, spread over all, the sizes and values.
 
     Raises:
@@ -100,7 +97,7 @@ def _check_size(image: str, label_map: str, size: tuple[int, int]) -> None:
                          'a map needs a pixel for each of its image')
 
 
-def _number_of_classes(dataset: 'LabelledImages', model: Mapping) -> int | None:
+def _number_of_classes(dataset: LabelledImages, model: Mapping) -> int | None:
     """How many values a map may have: the head's classes, or all of the library's set when some of those are chosen.
 
     Raises:
@@ -119,7 +116,7 @@ def _number_of_classes(dataset: 'LabelledImages', model: Mapping) -> int | None:
     return count and max(count, 2)  # one output tells two classes apart
 
 
-def _pairs(dataset: 'LabelledImages') -> list[tuple[str, str]]:
+def _pairs(dataset: LabelledImages) -> list[tuple[str, str]]:
     """Paths of all images and their maps, as mmseg pairs them."""
     prefix = dataset.cfg['data_prefix']
     images = dataset.folder(prefix.get('img_path') or '', 'data_prefix.img_path')
@@ -127,8 +124,7 @@ def _pairs(dataset: 'LabelledImages') -> list[tuple[str, str]]:
     image_suffix, map_suffix = dataset.option('img_suffix', '.jpg'), dataset.option('seg_map_suffix', '.png')
     image_files, map_files = _files(images), _files(maps)
     if dataset.cfg.get('ann_file'):
-        with open(dataset.file(dataset.cfg['ann_file'], 'ann_file')) as lines:
-            names = [line.strip() for line in lines]
+        names = [line.strip() for line in lines_of(dataset.file(dataset.cfg['ann_file'], 'ann_file'))]
     else:
         names = sorted(file.removesuffix(image_suffix) for file in image_files if file.endswith(image_suffix))
         if not names:
