@@ -174,6 +174,14 @@ def test_no_variable_no_mention_and_only_the_first_process_looks(tmp_path, monke
             check_labels(cfg, LOADERS)
 
 
+def test_only_files_on_disk_are_looked_for(tmp_path):
+    """Not what a backend fetches."""
+    message(classification(tmp_path / 'nowhere'), FileNotFoundError)
+    check_labels(classification(tmp_path / 'nowhere', backend_args=dict(backend='petrel')), LOADERS)
+    message(classification('bucket/pictures'), FileNotFoundError)
+    check_labels(classification('s3://bucket/pictures'), LOADERS)
+
+
 def test_data_sets_within_wrappers_are_found():
     inner = dict(type='CocoDataset', ann_file='a.json')
     other = dict(type='mmseg.ADE20KDataset')
@@ -347,14 +355,14 @@ def test_voc_that_does_not_fit(voc, settings, texts, error):
 @pytest.fixture
 def maps(tmp_path):
     """``maps(arrays, ...)``: a config of images with these label maps."""
-    def make(arrays, count=2, kind='BaseSegDataset', classes=None, size=None, images='.png', **settings):
+    def make(arrays, count=2, kind='BaseSegDataset', classes=None, size=None, images='.png', head=None, **settings):
         for name in ('images', 'maps'):
             (tmp_path / name).mkdir()
         for number, array in enumerate(arrays):
             Image.fromarray(array).save(tmp_path / f'maps/{number}.png')
             Image.new('RGB', size or array.shape[1::-1]).save(tmp_path / f'images/{number}{images}')
         settings = dict(metainfo=dict(classes=classes)) | settings if classes else settings
-        return config('mmseg', dict(decode_head=dict(num_classes=count)), dict(
+        return config('mmseg', dict(decode_head=dict(num_classes=count) | (head or {})), dict(
             type=kind, data_root=str(tmp_path), img_suffix='.png',
             data_prefix=dict(img_path='images', seg_map_path='maps')) | settings)
 
@@ -369,6 +377,9 @@ def label_map(*values, shape=(6, 8), dtype=np.uint8):
 @pytest.mark.parametrize('values, settings', [
     ((0, 1, 255), {}), ((0, ), {}), ((0, 1, 255), dict(classes=('a', 'b'))), ((0, 1), dict(count=1)),
     ((0, 1, 150, 255), dict(kind='ADE20KDataset', count=150)), ((1, 2, 0), dict(reduce_zero_label=True)),
+    ((0, 1, 2), dict(head=dict(ignore_index=2))), ((0, 2), dict(head=dict(ignore_index=2))),
+    ((1, 2, 3), dict(head=dict(ignore_index=2), reduce_zero_label=True)),
+    ((0, 1, 255), dict(head=dict(ignore_index=None))),
     ((0, 9, 18), dict(kind='CityscapesDataset', classes=('road', 'bicycle'), count=2, seg_map_suffix='.png')),
 ])
 def test_maps_that_fit_pass_silently(maps, capsys, values, settings):
@@ -383,7 +394,12 @@ def test_maps_that_fit_pass_silently(maps, capsys, values, settings):
     (label_map(1, 3), dict(reduce_zero_label=True), ['value 3', '1 to 2']),
     (label_map(0, 300, dtype=np.uint16), dict(count=200), ['value 300']),
     (label_map(0, 255), {}, ['maps/0.png', '0 and 255 only', 'ignored', 'Image.fromarray']),
-    (label_map(0, 255), dict(count=5), ['0 and 255 only']),
+    (label_map(0, 255), dict(count=5), ['0 and 255 only', 'class 0 were all there is']),
+    (label_map(0, 255), dict(reduce_zero_label=True), ['0 and 255 only', 'both mean "ignored"', 'no class is left',
+                                                       'leave reduce_zero_label out']),
+    (label_map(0, 1, 255), dict(head=dict(ignore_index=2)), ['value 255', '2 is ignored', 'decode_head']),
+    (label_map(0, 1, 2), dict(ignore_index=2), ['value 2', '255 is ignored', 'decode_head']),  # mmseg asks the head
+    (label_map(1, 4), dict(head=dict(ignore_index=2), reduce_zero_label=True), ['value 4', '1 to 2', '3 is ignored']),
     (np.zeros((6, 8, 3), np.uint8), {}, ['maps/0.png', 'in colour', 'number of the class']),
     (label_map(0, 1), dict(size=(8, 7)), ['maps/0.png has 8x6', 'images/0.png 8x7']),
     (label_map(0, 1), dict(classes=('a', 'b', 'c')), ['classes names 3', 'model.decode_head.num_classes is 2']),
@@ -436,17 +452,35 @@ def test_every_map_is_checked_as_it_is_loaded():
         check(dict(good, gt_seg_map=label_map(0, 7), seg_map_path='bad.png'))
     with pytest.raises(ValueError, match='bad.png has the value 3, but the 2 classes are the values 1 to 2'):
         check(dict(gt_seg_map=label_map(0, 2), seg_map_path='bad.png', reduce_zero_label=True))  # as loaded: one less
+    with pytest.raises(ValueError, match='good.png has the value 255, but .* 2 is ignored'):
+        CheckLabelMap(num_classes=2, ignore_index=2)(good)
+    CheckLabelMap(num_classes=2, ignore_index=2)(dict(good, gt_seg_map=label_map(0, 1, 2)))
     with pytest.raises(ValueError, match='bad.png is a picture in colour'):
         check(dict(good, gt_seg_map=np.zeros((2, 2, 3), np.uint8), seg_map_path='bad.png'))
 
 
-def test_the_check_of_every_map_follows_the_loading(maps):
-    cfg = maps([label_map(0, 1)], pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
-                                            dict(type='PackSegInputs')])
+@pytest.mark.parametrize('head, expected', [
+    (dict(num_classes=5), dict(num_classes=5, ignore_index=255)),
+    (dict(num_classes=1), dict(num_classes=2, ignore_index=255)),  # one output tells two classes apart
+    (dict(num_classes=5, ignore_index=7), dict(num_classes=5, ignore_index=7))])
+def test_the_check_of_every_map_follows_the_loading(maps, head, expected):
+    cfg = maps([label_map(0, 1)], head=head, pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')])
     check_maps_when_loaded(cfg, LOADERS)
-    assert cfg.train_dataloader.dataset.pipeline[2] == dict(type='mae_plugin.CheckLabelMap', num_classes=2)
+    assert cfg.train_dataloader.dataset.pipeline[2] == dict(type='mae_plugin.CheckLabelMap', **expected)
     assert [transform.type for transform in cfg.train_dataloader.dataset.pipeline][1::2] == [
         'LoadAnnotations', 'PackSegInputs']
+
+
+@needs('mmseg')
+def test_images_to_predict_on_need_no_maps(maps, tmp_path):
+    cfg = maps([label_map(0, 1)])
+    (tmp_path / 'maps/0.png').unlink()
+    (tmp_path / 'maps').rmdir()
+    message(cfg, FileNotFoundError)
+    for prefix in dict(img_path='images', seg_map_path=''), dict(img_path='images'):
+        cfg.train_dataloader.dataset.update(data_prefix=prefix, test_mode=True)
+        check_labels(cfg, LOADERS)
 
 
 # Through the tools

@@ -166,24 +166,34 @@ def check_labels(cfg, loaders: Sequence[str]) -> None:
             check_coco(dataset, model)
         elif dataset.library == 'mmdet' and dataset.name in ('VOCDataset', 'XMLDataset'):
             check_voc(dataset, model)
-        elif dataset.library == 'mmseg' and 'seg_map_path' in (dataset.cfg.get('data_prefix') or {}):
+        elif dataset.library == 'mmseg' and _has_maps(dataset.cfg):
             check_label_maps(dataset, model)
     check_classes(trees, cfg)
     if time.monotonic() - start > _SLOW:
         print(f'checking the labels took {time.monotonic() - start:.0f} s')
 
 
+def _has_maps(cfg: Mapping) -> bool:
+    """Whether a data set of mmseg has label maps; images to predict on have none."""
+    maps = (cfg.get('data_prefix') or {}).get('seg_map_path')
+    return bool(maps) or maps is not None and not cfg.get('test_mode')
+
+
 def check_maps_when_loaded(cfg, loaders: Sequence[str]) -> None:
     """Let mmseg's pipelines check every label map that they load, in place; :func:`check_labels` sees only some."""
     from mmengine.config import ConfigDict
+
+    from .label_map_checks import ignored_value
+    model = cfg.model.get('module', cfg.model)
     for dataset in datasets_of(cfg, loaders):
-        head = cfg.model.get('module', cfg.model).get('decode_head')
+        head = model.get('decode_head')
         classes = head.get('num_classes') if isinstance(head, Mapping) else None
         if dataset.library == 'mmseg' and isinstance(classes, int):
             pipeline = dataset.cfg.get('pipeline') or []
             loading = [i for i, transform in enumerate(pipeline) if transform['type'].endswith('LoadAnnotations')]
             for i in reversed(loading):
-                pipeline.insert(i + 1, ConfigDict(type='mae_plugin.CheckLabelMap', num_classes=max(classes, 2)))
+                pipeline.insert(i + 1, ConfigDict(type='mae_plugin.CheckLabelMap', num_classes=max(classes, 2),
+                                                  ignore_index=ignored_value(model)))
 
 
 def datasets_of(cfg, loaders: Sequence[str]) -> Iterator[LabelledImages]:
