@@ -233,12 +233,18 @@ def test_boxes_that_fit_pass_silently(coco, capsys):
     """Boxes at the border, or half a pixel beyond; crowds as run lengths; fewer classes than the file has."""
     check_labels(coco(), LOADERS)
     check_labels(coco(classes=('bus', ), heads=1), LOADERS)
-    check_labels(coco(lambda content: content['annotations'].clear(), test_mode=True), LOADERS)
+    for change in (lambda content: content['annotations'].clear(), drop('annotations', None)):
+        check_labels(coco(change, test_mode=True), LOADERS)  # images to predict on
+    check_labels(coco(put('annotations', 0, ignore=1, bbox=[0, 0, 0, 0])), LOADERS)  # mmdet leaves it out
+    polygons = [[60, 5, 20, 5, 20, 9], [3, 3, 4, 4]]  # begins outside; one of two is whole
+    check_labels(coco(put('annotations', 0, segmentation=polygons)), LOADERS)
+    check_labels(coco(put('annotations', 0, segmentation=[[1, 2]]), pipeline=[]), LOADERS)  # masks are not loaded
+    check_labels(coco(kind='CocoSegDataset', ann_file=''), LOADERS)  # not of this format
     assert not said(capsys)
 
 
 def drop(key, part, number=0):
-    return lambda content: content[part][number].pop(key) and None
+    return lambda content: (content[part][number] if part else content).pop(key) and None
 
 
 def put(part, number, **values):
@@ -255,6 +261,19 @@ def put(part, number, **values):
     (put('annotations', 2, bbox=[50, 10, 5, 5]), ['annotation 3', 'leaves its image']),
     (put('annotations', 2, bbox=[-5, 10, 20, 5]), ['annotation 3', 'leaves its image']),
     (put('annotations', 2, bbox=[5, 10, 0, 5]), ['annotation 3', 'no area']),
+    (put('annotations', 2, bbox=[5, 10, float('nan'), 5]), ['annotation 3', 'no area']),
+    (put('annotations', 2, bbox=[float('nan'), 10, 5, 5]), ['annotation 3', 'no area']),
+    (put('annotations', 2, area=0), ['annotation 3', 'no area']),
+    (put('annotations', 2, area='9'), ['annotation 3', 'area']),
+    (put('annotations', 0, segmentation=[[1, 2, 3, 4]]), ['annotation 1', 'polygon of three points', '1 of 3']),
+    (put('annotations', 0, segmentation=[[41, 2, 50, 4, 50, 9]]), ['annotation 1', 'outside its image of 40x30']),
+    (put('annotations', 0, segmentation=[[1, -2, 5, -4, 5, -9]]), ['annotation 1', 'outside its image of 40x30']),
+    (put('annotations', 0, segmentation=[1, 2, 3, 4, 5, 6]), ['annotation 1', 'no list of polygons']),
+    (put('images', 1, width='60'), ['image 8', "'60'", 'as numbers']),
+    (put('images', 1, id=7), ['two images have the id 7']),
+    (put('images', 1, file_name='x.png'), ['image 8', 'x.png', 'images', 'data_prefix.img']),
+    (put('categories', 0, name='bus'), ["'bus' more than once"]),
+    (drop('annotations', None), ['"annotations"', 'COCO']),
     (put('annotations', 2, bbox=[5, 10, 5]), ['annotation 3', 'bbox of four numbers']),
     (put('annotations', 2, bbox=['5', '10', '5', '5']), ['annotation 3', 'bbox of four numbers']),
     (drop('area', 'annotations'), ['annotation 1', 'area']),
@@ -278,6 +297,7 @@ def test_boxes_that_do_not_fit(coco, tmp_path, change, texts):
     (dict(classes=('cat', 'dog')), ['none of the 2 classes', 'car, bus', 'train_dataloader.dataset.metainfo']),
     (dict(classes=('car', 'bos')), ["'bos'", "did you mean 'bus'"]),
     (dict(classes=('bus', 'car')), ["'bus' where", "'car'", 'order']),
+    (dict(classes=('car', 'car')), ['metainfo.classes', "'car' more than once"]),
     (dict(heads=80), ['names 2 classes', 'model.roi_head.bbox_head.num_classes is 80']),
     (dict(classes=None), ['CocoDataset', '80 classes', 'num_classes is 2']),
     (dict(classes=None, heads=80, change=put('categories', 0, name='forklift')),
@@ -298,8 +318,9 @@ def test_a_rare_odd_box_is_only_said(coco, capsys):
     def many(content):
         content['annotations'] += [dict(content['annotations'][0], id=number) for number in range(4, 400)]
         content['annotations'][10]['bbox'] = [3, 4, 0, 10]
+        content['annotations'][11].update(area=0, segmentation=[])
     check_labels(coco(many), LOADERS)
-    assert 'annotation 11 of image 7, bbox [3, 4, 0, 10], has no area (1 of 399 boxes' in capsys.readouterr().out
+    assert 'annotation 11 of image 7, bbox [3, 4, 0, 10], has no area (2 of 399 boxes' in capsys.readouterr().out
 
 
 XML = """<annotation><filename>{name}.jpg</filename><size><width>40</width><height>30</height></size>
@@ -309,11 +330,11 @@ XML = """<annotation><filename>{name}.jpg</filename><size><width>40</width><heig
 
 @pytest.fixture
 def voc(tmp_path):
-    def make(kinds=('car', 'bus'), box=(1, 1, 40, 30), classes=('car', 'bus'), heads=2, lost=(), **settings):
+    def make(kinds=('car', 'bus'), box=(1, 1, 40, 30), classes=('car', 'bus'), heads=2, lost=(), xml=XML, **settings):
         (tmp_path / 'Annotations').mkdir()
         for number, kind in enumerate(kinds):
             if number not in lost:
-                (tmp_path / f'Annotations/{number}.xml').write_text(XML.format(name=number, kind=kind, box=box))
+                (tmp_path / f'Annotations/{number}.xml').write_text(xml.format(name=number, kind=kind, box=box))
         (tmp_path / 'train.txt').write_text('\n'.join(map(str, range(len(kinds)))))
         metainfo = dict(metainfo=dict(classes=classes)) if classes else {}
         return config('mmdet', dict(bbox_head=dict(num_classes=heads)), dict(
@@ -326,7 +347,9 @@ def voc(tmp_path):
 @needs('mmdet')
 @pytest.mark.parametrize('settings', [
     {}, dict(classes=('car', ), heads=1), dict(classes=None, heads=20),
-    dict(kinds=('car', ), test_mode=True)])  # few images need not show every class
+    dict(kinds=('car', ), test_mode=True),  # few images need not show every class
+    dict(xml='<annotation></annotation>', test_mode=True),  # images to predict on
+    dict(xml=XML.replace('40', '0').replace('30', '0'))])  # a size that is not known
 def test_voc_that_fits_passes_silently(voc, capsys, settings):
     check_labels(voc(**settings), LOADERS)
     assert not said(capsys)
@@ -341,6 +364,8 @@ def test_voc_that_fits_passes_silently(voc, capsys, settings):
     (dict(heads=20), ['names 2 classes', 'model.bbox_head.num_classes is 20'], ValueError),
     (dict(box=(5, 5, 60, 20)), ['a car in', '0.xml', '40x30', '2 of 2'], ValueError),
     (dict(box=('x', 5, 60, 20)), ['0.xml', 'Pascal VOC'], ValueError),
+    (dict(xml='<annotation></annotation>'), ['no box of the classes'], ValueError),
+    (dict(classes=('car', 'car')), ["'car' more than once"], ValueError),
     (dict(kinds=()), ['train.txt is empty'], ValueError),
 ])
 def test_voc_that_does_not_fit(voc, settings, texts, error):

@@ -162,7 +162,7 @@ def check_labels(cfg, loaders: Sequence[str]) -> None:
         checked.append(described)
         if dataset.library == 'mmpretrain' and dataset.name == 'CustomDataset':
             trees.append(dataset)
-        elif dataset.library == 'mmdet' and re.match('(?!CocoPanoptic|CocoCaption)(Coco|LVIS)', dataset.name):
+        elif dataset.library == 'mmdet' and re.fullmatch(r'(Coco|LVIS(V\d+)?)Dataset', dataset.name):
             check_coco(dataset, model)
         elif dataset.library == 'mmdet' and dataset.name in ('VOCDataset', 'XMLDataset'):
             check_voc(dataset, model)
