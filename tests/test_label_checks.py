@@ -263,7 +263,7 @@ def put(part, number, **values):
     (put('annotations', 2, bbox=[5, 10, 0, 5]), ['annotation 3', 'no area']),
     (put('annotations', 2, bbox=[5, 10, float('nan'), 5]), ['annotation 3', 'no area']),
     (put('annotations', 2, bbox=[float('nan'), 10, 5, 5]), ['annotation 3', 'no area']),
-    (put('annotations', 2, area=0), ['annotation 3', 'no area']),
+    (put('annotations', 2, area=0), ['annotation 3', 'area 0, has no area']),
     (put('annotations', 2, area='9'), ['annotation 3', 'area']),
     (put('annotations', 0, segmentation=[[1, 2, 3, 4]]), ['annotation 1', 'polygon of three points', '1 of 3']),
     (put('annotations', 0, segmentation=[[41, 2, 50, 4, 50, 9]]), ['annotation 1', 'outside its image of 40x30']),
@@ -320,7 +320,7 @@ def test_a_rare_odd_box_is_only_said(coco, capsys):
         content['annotations'][10]['bbox'] = [3, 4, 0, 10]
         content['annotations'][11].update(area=0, segmentation=[])
     check_labels(coco(many), LOADERS)
-    assert 'annotation 11 of image 7, bbox [3, 4, 0, 10], has no area (2 of 399 boxes' in capsys.readouterr().out
+    assert 'annotation 11 of image 7, bbox [3, 4, 0, 10], area 1200, has no area (2 of 399 boxes' in capsys.readouterr().out
 
 
 XML = """<annotation><filename>{name}.jpg</filename><size><width>40</width><height>30</height></size>

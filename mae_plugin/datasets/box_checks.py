@@ -33,7 +33,8 @@ class _Boxes:
             self.odd += 1
             if not self.first:
                 if isinstance(item, Mapping):
-                    item = f'annotation {item.get("id")} of image {item["image_id"]}, bbox {item["bbox"]},'
+                    item = (f'annotation {item.get("id")} of image {item["image_id"]}, bbox {item["bbox"]}, '
+                            f'area {item["area"]},')
                 self.first = f'{item} {problem}'
 
     def judge(self) -> None:
@@ -93,7 +94,8 @@ def check_coco(dataset: LabelledImages, model: Mapping) -> None:
     wanted = _wanted_classes(dataset, file, list(categories.values()), model)
     images = _sizes(file, content['images'])
     with_mask = any(transform.get('with_mask') for transform in dataset.cfg.get('pipeline') or ())
-    boxes = _Boxes(file, 'a bbox is [x, y, width, height] in pixels of the image, from its upper left corner')
+    boxes = _Boxes(file, 'a bbox is [x, y, width, height], a segmentation [[x1, y1, x2, y2, x3, y3, ...], ...], in '
+                         'pixels of the image, from its upper left corner')
     for annotation in content['annotations']:
         item = f'annotation {annotation.get("id")}'
         size = images.get(annotation.get('image_id'))
