@@ -105,6 +105,22 @@ def test_a_missing_class_of_the_validation_is_named(trees):
     assert 'number 1 on, dog where the other has nothing' in message(classification(trees, None, 'fewer', 'val'))
 
 
+def test_names_of_classes_may_lie_in_a_file(trees, capsys):
+    """As MMEngine and mmpretrain read it; a text that is no file would be taken for its letters."""
+    file = trees / 'classes.txt'
+    for names, setting in (dict(metainfo=dict(classes=str(file))), 'metainfo.classes'), (dict(classes=str(file)),
+                                                                                         'classes'):
+        file.write_text('Cat\nDog\n')
+        check_labels(classification(trees, **names), LOADERS)
+        assert not said(capsys)
+        file.write_text('Cat\nDog\nCow\n')
+        assert 'classes names 3 classes' in message(classification(trees, **names))
+        file.unlink()
+        text = message(classification(trees, **names))
+        assert f'train_dataloader.dataset.{setting} is the text {str(file)!r}, and no such file exists' in text
+    assert "write ('cat', ) for a single class" in message(classification(trees, metainfo=dict(classes=('cat'))))
+
+
 @pytest.mark.parametrize('content, text', [
     ('a.jpg 0\nb.jpg 2\n', 'line 2: class 2 does not exist, for model.head.num_classes is 2'),
     ('a.jpg 0\nb.jpg dog\n', "line 2: 'b.jpg dog' does not end in the number of a class"), ('', 'is empty'),
@@ -113,6 +129,11 @@ def test_lists_of_classes(trees, content, text):
     (trees / 'list.txt').write_text(content)
     said = message(classification(trees, ann_file='list.txt'))
     assert f'{trees}/list.txt' in said and text in said
+
+
+def test_a_list_in_another_encoding(trees):
+    (trees / 'list.txt').write_bytes('Übung.jpg 0\n'.encode('latin-1'))
+    assert f'{trees}/list.txt is no text in UTF-8' in message(classification(trees, ann_file='list.txt'))
 
 
 # Files
@@ -133,6 +154,9 @@ train_dataloader = dict(dataset=dict(
     (tmp_path / 'data/pictures').mkdir(parents=True)
     text = message(Config.fromfile('config.py'), FileNotFoundError)
     assert 'dataset.data_prefix: there is no folder data/pictures/train; set the environment variable' in text
+    (tmp_path / 'other.py').write_text((tmp_path / 'config.py').read_text().replace("'train'", "'/data/pictures_b'"))
+    monkeypatch.setenv('PICTURES_ROOT', '/data/pictures')
+    assert 'environment' not in message(Config.fromfile('other.py'), FileNotFoundError)
     monkeypatch.setenv('PICTURES_ROOT', '/nowhere')
     assert 'data_root: there is no folder /nowhere; set' in message(Config.fromfile('config.py'), FileNotFoundError)
 
@@ -148,6 +172,14 @@ def test_no_variable_no_mention_and_only_the_first_process_looks(tmp_path, monke
         with monkeypatch.context() as environment:
             environment.setenv(variable, '1')
             check_labels(cfg, LOADERS)
+
+
+def test_only_files_on_disk_are_looked_for(tmp_path):
+    """Not what a backend fetches."""
+    message(classification(tmp_path / 'nowhere'), FileNotFoundError)
+    check_labels(classification(tmp_path / 'nowhere', backend_args=dict(backend='petrel')), LOADERS)
+    message(classification('bucket/pictures'), FileNotFoundError)
+    check_labels(classification('s3://bucket/pictures'), LOADERS)
 
 
 def test_data_sets_within_wrappers_are_found():
@@ -201,12 +233,18 @@ def test_boxes_that_fit_pass_silently(coco, capsys):
     """Boxes at the border, or half a pixel beyond; crowds as run lengths; fewer classes than the file has."""
     check_labels(coco(), LOADERS)
     check_labels(coco(classes=('bus', ), heads=1), LOADERS)
-    check_labels(coco(lambda content: content['annotations'].clear(), test_mode=True), LOADERS)
+    for change in (lambda content: content['annotations'].clear(), drop('annotations', None)):
+        check_labels(coco(change, test_mode=True), LOADERS)  # images to predict on
+    check_labels(coco(put('annotations', 0, ignore=1, bbox=[0, 0, 0, 0])), LOADERS)  # mmdet leaves it out
+    polygons = [[60, 5, 20, 5, 20, 9], [3, 3, 4, 4]]  # begins outside; one of two is whole
+    check_labels(coco(put('annotations', 0, segmentation=polygons)), LOADERS)
+    check_labels(coco(put('annotations', 0, segmentation=[[1, 2]]), pipeline=[]), LOADERS)  # masks are not loaded
+    check_labels(coco(kind='CocoSegDataset', ann_file=''), LOADERS)  # not of this format
     assert not said(capsys)
 
 
 def drop(key, part, number=0):
-    return lambda content: content[part][number].pop(key) and None
+    return lambda content: (content[part][number] if part else content).pop(key) and None
 
 
 def put(part, number, **values):
@@ -223,6 +261,19 @@ def put(part, number, **values):
     (put('annotations', 2, bbox=[50, 10, 5, 5]), ['annotation 3', 'leaves its image']),
     (put('annotations', 2, bbox=[-5, 10, 20, 5]), ['annotation 3', 'leaves its image']),
     (put('annotations', 2, bbox=[5, 10, 0, 5]), ['annotation 3', 'no area']),
+    (put('annotations', 2, bbox=[5, 10, float('nan'), 5]), ['annotation 3', 'no area']),
+    (put('annotations', 2, bbox=[float('nan'), 10, 5, 5]), ['annotation 3', 'no area']),
+    (put('annotations', 2, area=0), ['annotation 3', 'area 0, has no area']),
+    (put('annotations', 2, area='9'), ['annotation 3', 'area']),
+    (put('annotations', 0, segmentation=[[1, 2, 3, 4]]), ['annotation 1', 'polygon of three points', '1 of 3']),
+    (put('annotations', 0, segmentation=[[41, 2, 50, 4, 50, 9]]), ['annotation 1', 'outside its image of 40x30']),
+    (put('annotations', 0, segmentation=[[1, -2, 5, -4, 5, -9]]), ['annotation 1', 'outside its image of 40x30']),
+    (put('annotations', 0, segmentation=[1, 2, 3, 4, 5, 6]), ['annotation 1', 'no list of polygons']),
+    (put('images', 1, width='60'), ['image 8', "'60'", 'as numbers']),
+    (put('images', 1, id=7), ['two images have the id 7']),
+    (put('images', 1, file_name='x.png'), ['image 8', 'x.png', 'images', 'data_prefix.img']),
+    (put('categories', 0, name='bus'), ["'bus' more than once"]),
+    (drop('annotations', None), ['"annotations"', 'COCO']),
     (put('annotations', 2, bbox=[5, 10, 5]), ['annotation 3', 'bbox of four numbers']),
     (put('annotations', 2, bbox=['5', '10', '5', '5']), ['annotation 3', 'bbox of four numbers']),
     (drop('area', 'annotations'), ['annotation 1', 'area']),
@@ -246,6 +297,7 @@ def test_boxes_that_do_not_fit(coco, tmp_path, change, texts):
     (dict(classes=('cat', 'dog')), ['none of the 2 classes', 'car, bus', 'train_dataloader.dataset.metainfo']),
     (dict(classes=('car', 'bos')), ["'bos'", "did you mean 'bus'"]),
     (dict(classes=('bus', 'car')), ["'bus' where", "'car'", 'order']),
+    (dict(classes=('car', 'car')), ['metainfo.classes', "'car' more than once"]),
     (dict(heads=80), ['names 2 classes', 'model.roi_head.bbox_head.num_classes is 80']),
     (dict(classes=None), ['CocoDataset', '80 classes', 'num_classes is 2']),
     (dict(classes=None, heads=80, change=put('categories', 0, name='forklift')),
@@ -266,8 +318,9 @@ def test_a_rare_odd_box_is_only_said(coco, capsys):
     def many(content):
         content['annotations'] += [dict(content['annotations'][0], id=number) for number in range(4, 400)]
         content['annotations'][10]['bbox'] = [3, 4, 0, 10]
+        content['annotations'][11].update(area=0, segmentation=[])
     check_labels(coco(many), LOADERS)
-    assert 'annotation 11 of image 7, bbox [3, 4, 0, 10], has no area (1 of 399 boxes' in capsys.readouterr().out
+    assert 'annotation 11 of image 7, bbox [3, 4, 0, 10], area 1200, has no area (2 of 399 boxes' in capsys.readouterr().out
 
 
 XML = """<annotation><filename>{name}.jpg</filename><size><width>40</width><height>30</height></size>
@@ -277,11 +330,11 @@ XML = """<annotation><filename>{name}.jpg</filename><size><width>40</width><heig
 
 @pytest.fixture
 def voc(tmp_path):
-    def make(kinds=('car', 'bus'), box=(1, 1, 40, 30), classes=('car', 'bus'), heads=2, lost=(), **settings):
+    def make(kinds=('car', 'bus'), box=(1, 1, 40, 30), classes=('car', 'bus'), heads=2, lost=(), xml=XML, **settings):
         (tmp_path / 'Annotations').mkdir()
         for number, kind in enumerate(kinds):
             if number not in lost:
-                (tmp_path / f'Annotations/{number}.xml').write_text(XML.format(name=number, kind=kind, box=box))
+                (tmp_path / f'Annotations/{number}.xml').write_text(xml.format(name=number, kind=kind, box=box))
         (tmp_path / 'train.txt').write_text('\n'.join(map(str, range(len(kinds)))))
         metainfo = dict(metainfo=dict(classes=classes)) if classes else {}
         return config('mmdet', dict(bbox_head=dict(num_classes=heads)), dict(
@@ -294,7 +347,9 @@ def voc(tmp_path):
 @needs('mmdet')
 @pytest.mark.parametrize('settings', [
     {}, dict(classes=('car', ), heads=1), dict(classes=None, heads=20),
-    dict(kinds=('car', ), test_mode=True)])  # few images need not show every class
+    dict(kinds=('car', ), test_mode=True),  # few images need not show every class
+    dict(xml='<annotation></annotation>', test_mode=True),  # images to predict on
+    dict(xml=XML.replace('40', '0').replace('30', '0'))])  # a size that is not known
 def test_voc_that_fits_passes_silently(voc, capsys, settings):
     check_labels(voc(**settings), LOADERS)
     assert not said(capsys)
@@ -309,6 +364,8 @@ def test_voc_that_fits_passes_silently(voc, capsys, settings):
     (dict(heads=20), ['names 2 classes', 'model.bbox_head.num_classes is 20'], ValueError),
     (dict(box=(5, 5, 60, 20)), ['a car in', '0.xml', '40x30', '2 of 2'], ValueError),
     (dict(box=('x', 5, 60, 20)), ['0.xml', 'Pascal VOC'], ValueError),
+    (dict(xml='<annotation></annotation>'), ['no box of the classes'], ValueError),
+    (dict(classes=('car', 'car')), ["'car' more than once"], ValueError),
     (dict(kinds=()), ['train.txt is empty'], ValueError),
 ])
 def test_voc_that_does_not_fit(voc, settings, texts, error):
@@ -323,14 +380,14 @@ def test_voc_that_does_not_fit(voc, settings, texts, error):
 @pytest.fixture
 def maps(tmp_path):
     """``maps(arrays, ...)``: a config of images with these label maps."""
-    def make(arrays, count=2, kind='BaseSegDataset', classes=None, size=None, images='.png', **settings):
+    def make(arrays, count=2, kind='BaseSegDataset', classes=None, size=None, images='.png', head=None, **settings):
         for name in ('images', 'maps'):
             (tmp_path / name).mkdir()
         for number, array in enumerate(arrays):
             Image.fromarray(array).save(tmp_path / f'maps/{number}.png')
             Image.new('RGB', size or array.shape[1::-1]).save(tmp_path / f'images/{number}{images}')
         settings = dict(metainfo=dict(classes=classes)) | settings if classes else settings
-        return config('mmseg', dict(decode_head=dict(num_classes=count)), dict(
+        return config('mmseg', dict(decode_head=dict(num_classes=count) | (head or {})), dict(
             type=kind, data_root=str(tmp_path), img_suffix='.png',
             data_prefix=dict(img_path='images', seg_map_path='maps')) | settings)
 
@@ -345,6 +402,9 @@ def label_map(*values, shape=(6, 8), dtype=np.uint8):
 @pytest.mark.parametrize('values, settings', [
     ((0, 1, 255), {}), ((0, ), {}), ((0, 1, 255), dict(classes=('a', 'b'))), ((0, 1), dict(count=1)),
     ((0, 1, 150, 255), dict(kind='ADE20KDataset', count=150)), ((1, 2, 0), dict(reduce_zero_label=True)),
+    ((0, 1, 2), dict(head=dict(ignore_index=2))), ((0, 2), dict(head=dict(ignore_index=2))),
+    ((1, 2, 3), dict(head=dict(ignore_index=2), reduce_zero_label=True)),
+    ((0, 1, 255), dict(head=dict(ignore_index=None))),
     ((0, 9, 18), dict(kind='CityscapesDataset', classes=('road', 'bicycle'), count=2, seg_map_suffix='.png')),
 ])
 def test_maps_that_fit_pass_silently(maps, capsys, values, settings):
@@ -359,7 +419,12 @@ def test_maps_that_fit_pass_silently(maps, capsys, values, settings):
     (label_map(1, 3), dict(reduce_zero_label=True), ['value 3', '1 to 2']),
     (label_map(0, 300, dtype=np.uint16), dict(count=200), ['value 300']),
     (label_map(0, 255), {}, ['maps/0.png', '0 and 255 only', 'ignored', 'Image.fromarray']),
-    (label_map(0, 255), dict(count=5), ['0 and 255 only']),
+    (label_map(0, 255), dict(count=5), ['0 and 255 only', 'class 0 were all there is']),
+    (label_map(0, 255), dict(reduce_zero_label=True), ['0 and 255 only', 'both mean "ignored"', 'no class is left',
+                                                       'leave reduce_zero_label out']),
+    (label_map(0, 1, 255), dict(head=dict(ignore_index=2)), ['value 255', '2 is ignored', 'decode_head']),
+    (label_map(0, 1, 2), dict(ignore_index=2), ['value 2', '255 is ignored', 'decode_head']),  # mmseg asks the head
+    (label_map(1, 4), dict(head=dict(ignore_index=2), reduce_zero_label=True), ['value 4', '1 to 2', '3 is ignored']),
     (np.zeros((6, 8, 3), np.uint8), {}, ['maps/0.png', 'in colour', 'number of the class']),
     (label_map(0, 1), dict(size=(8, 7)), ['maps/0.png has 8x6', 'images/0.png 8x7']),
     (label_map(0, 1), dict(classes=('a', 'b', 'c')), ['classes names 3', 'model.decode_head.num_classes is 2']),
@@ -412,17 +477,35 @@ def test_every_map_is_checked_as_it_is_loaded():
         check(dict(good, gt_seg_map=label_map(0, 7), seg_map_path='bad.png'))
     with pytest.raises(ValueError, match='bad.png has the value 3, but the 2 classes are the values 1 to 2'):
         check(dict(gt_seg_map=label_map(0, 2), seg_map_path='bad.png', reduce_zero_label=True))  # as loaded: one less
+    with pytest.raises(ValueError, match='good.png has the value 255, but .* 2 is ignored'):
+        CheckLabelMap(num_classes=2, ignore_index=2)(good)
+    CheckLabelMap(num_classes=2, ignore_index=2)(dict(good, gt_seg_map=label_map(0, 1, 2)))
     with pytest.raises(ValueError, match='bad.png is a picture in colour'):
         check(dict(good, gt_seg_map=np.zeros((2, 2, 3), np.uint8), seg_map_path='bad.png'))
 
 
-def test_the_check_of_every_map_follows_the_loading(maps):
-    cfg = maps([label_map(0, 1)], pipeline=[dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'),
-                                            dict(type='PackSegInputs')])
+@pytest.mark.parametrize('head, expected', [
+    (dict(num_classes=5), dict(num_classes=5, ignore_index=255)),
+    (dict(num_classes=1), dict(num_classes=2, ignore_index=255)),  # one output tells two classes apart
+    (dict(num_classes=5, ignore_index=7), dict(num_classes=5, ignore_index=7))])
+def test_the_check_of_every_map_follows_the_loading(maps, head, expected):
+    cfg = maps([label_map(0, 1)], head=head, pipeline=[
+        dict(type='LoadImageFromFile'), dict(type='LoadAnnotations'), dict(type='PackSegInputs')])
     check_maps_when_loaded(cfg, LOADERS)
-    assert cfg.train_dataloader.dataset.pipeline[2] == dict(type='mae_plugin.CheckLabelMap', num_classes=2)
+    assert cfg.train_dataloader.dataset.pipeline[2] == dict(type='mae_plugin.CheckLabelMap', **expected)
     assert [transform.type for transform in cfg.train_dataloader.dataset.pipeline][1::2] == [
         'LoadAnnotations', 'PackSegInputs']
+
+
+@needs('mmseg')
+def test_images_to_predict_on_need_no_maps(maps, tmp_path):
+    cfg = maps([label_map(0, 1)])
+    (tmp_path / 'maps/0.png').unlink()
+    (tmp_path / 'maps').rmdir()
+    message(cfg, FileNotFoundError)
+    for prefix in dict(img_path='images', seg_map_path=''), dict(img_path='images'):
+        cfg.train_dataloader.dataset.update(data_prefix=prefix, test_mode=True)
+        check_labels(cfg, LOADERS)
 
 
 # Through the tools

@@ -4,17 +4,18 @@ import gc
 import json
 import os
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from ..utils.cli import nearest
-
-if TYPE_CHECKING:
-    from .label_checks import LabelledImages
+from .label_checks import LabelledImages, lines_of
 
 # COCO itself has a few boxes without area, which mmdet leaves out: up to this share of odd ones is only said. A pixel
 # beyond the border is rounding.
 _RARE = 0.01
+_NO_AREA = 'has no area'
+_IMAGES = 1000  # looked for on disk
 _LARGE = 200e6  # bytes of a file that takes seconds to read
 
 
@@ -25,20 +26,16 @@ class _Boxes:
         self.file, self.remedy = file, remedy
         self.count, self.odd, self.first = 0, 0, ''
 
-    def add(self, item: Mapping | str, x1: float, y1: float, x2: float, y2: float, width: float, height: float) -> None:
-        """Count the box of ``item`` (an annotation, or words for it), in pixels, of an image of this size."""
+    def add(self, item: Mapping | str, problem: str) -> None:
+        """Count the box of ``item`` (an annotation, or words for it) and its problem, if any."""
         self.count += 1
-        if x2 <= x1 or y2 <= y1:
-            problem = 'has no area'
-        elif x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
-            problem = f'leaves its image of {width:g}x{height:g} pixels'
-        else:
-            return
-        self.odd += 1
-        if not self.first:
-            if isinstance(item, Mapping):
-                item = f'annotation {item.get("id")} of image {item["image_id"]}, bbox {item["bbox"]},'
-            self.first = f'{item} {problem}'
+        if problem:
+            self.odd += 1
+            if not self.first:
+                if isinstance(item, Mapping):
+                    item = (f'annotation {item.get("id")} of image {item["image_id"]}, bbox {item["bbox"]}, '
+                            f'area {item["area"]},')
+                self.first = f'{item} {problem}'
 
     def judge(self) -> None:
         """Raise a ValueError if there are no boxes or many odd ones; say it if there are few."""
@@ -52,7 +49,34 @@ class _Boxes:
             print(message)
 
 
-def check_coco(dataset: 'LabelledImages', model: Mapping) -> None:
+def _box_problem(x1: float, y1: float, x2: float, y2: float, width: float, height: float) -> str:
+    """What is odd about a box, in pixels, of an image of this size; nothing if empty."""
+    if not (x2 > x1 and y2 > y1):  # so that NaN is odd, too
+        return _NO_AREA
+    if x1 < -1 or y1 < -1 or x2 > width + 1 or y2 > height + 1:
+        return f'leaves its image of {width:g}x{height:g} pixels'
+    return ''
+
+
+def _mask_problem(segmentation: Sequence | Mapping, width: float, height: float) -> str:
+    """What is odd about a mask; nothing if empty. Run lengths are not looked into."""
+    if isinstance(segmentation, Mapping):
+        return ''
+    try:
+        polygons = [polygon for polygon in segmentation if len(polygon) > 5 and len(polygon) % 2 == 0]
+        if not polygons:
+            return 'has a segmentation without a polygon of three points, which mmdet ignores'
+        # The first point is nearly always in the image and spares looking at the others.
+        if any(0 <= polygon[0] <= width and 0 <= polygon[1] <= height or
+               min(polygon[::2]) < width and max(polygon[::2]) > 0 and
+               min(polygon[1::2]) < height and max(polygon[1::2]) > 0 for polygon in polygons):
+            return ''
+    except TypeError:
+        return 'has a segmentation that is no list of polygons [x1, y1, x2, y2, ...]'
+    return f'has a segmentation outside its image of {width:g}x{height:g} pixels'
+
+
+def check_coco(dataset: LabelledImages, model: Mapping) -> None:
     """Check an annotation file in COCO's format.
 
     Raises:
@@ -62,23 +86,16 @@ def check_coco(dataset: 'LabelledImages', model: Mapping) -> None:
     file = dataset.file(dataset.cfg.get('ann_file') or '', 'ann_file')
     prefix = (dataset.cfg.get('data_prefix') or {}).get('img') or ''
     folder = dataset.folder(prefix, 'data_prefix.img')
-    content = _read(file)
+    content = _read(file, may_lack=('annotations', ) if dataset.cfg.get('test_mode') else ())
     lacking = [category for category in content['categories'] if not {'id', 'name'} <= {*category}]
     if lacking:
         raise ValueError(f'{file}: the category {lacking[0]} needs an id and a name: add them')
     categories = {category['id']: category['name'] for category in content['categories']}
     wanted = _wanted_classes(dataset, file, list(categories.values()), model)
-    images = {}
-    for image in content['images']:
-        lacking = [key for key in ('id', 'width', 'height') if image.get(key) is None]
-        if lacking:
-            raise ValueError(f'{file}: image {image.get("id", image.get("file_name"))} has no {lacking[0]}, which '
-                             'every entry of "images" needs: add it')
-        images[image['id']] = image['width'], image['height']
-    if not images:
-        raise ValueError(f'{file} has no images: "images" must have an entry for each')
+    images = _sizes(file, content['images'])
     with_mask = any(transform.get('with_mask') for transform in dataset.cfg.get('pipeline') or ())
-    boxes = _Boxes(file, 'a bbox is [x, y, width, height] in pixels of the image, from its upper left corner')
+    boxes = _Boxes(file, 'a bbox is [x, y, width, height], a segmentation [[x1, y1, x2, y2, x3, y3, ...], ...], in '
+                         'pixels of the image, from its upper left corner')
     for annotation in content['annotations']:
         item = f'annotation {annotation.get("id")}'
         size = images.get(annotation.get('image_id'))
@@ -94,25 +111,52 @@ def check_coco(dataset: 'LabelledImages', model: Mapping) -> None:
                 raise ValueError(f'{file}: {item} is of class {class_!r}, which is none of the {len(wanted)} classes '
                                  f'of {dataset.name}: name yours in {dataset.setting}.metainfo=dict(classes=(...))')
             continue
+        if annotation.get('ignore'):  # mmdet leaves it out
+            continue
         bbox = annotation.get('bbox') or ()
-        if len(bbox) != 4 or 'area' not in annotation or not {*map(type, bbox)} <= {int, float}:
-            lacking = 'area' if 'area' not in annotation else 'bbox of four numbers'
+        area = annotation.get('area')
+        if len(bbox) != 4 or not {type(area), *map(type, bbox)} <= {int, float}:
+            lacking = 'bbox of four numbers' if type(area) in (int, float) else 'area that is a number'
             raise ValueError(f'{file}: {item} has no {lacking}: add it, as COCO has it')
-        if with_mask and not annotation.get('segmentation'):
+        x, y, width, height = bbox
+        problem = _box_problem(x, y, x + width, y + height, *size) if area > 0 else _NO_AREA
+        segmentation = annotation.get('segmentation')
+        if with_mask and not segmentation and problem != _NO_AREA:  # mmdet leaves out those without area
             raise ValueError(f'{file}: {item} has no segmentation, but {dataset.setting}.pipeline loads masks '
                              '(with_mask=True): add it, or train a FasterRCNN without a mask head on the boxes')
-        x, y, width, height = bbox
-        boxes.add(annotation, x, y, x + width, y + height, *size)
-    if dataset.cfg.get('test_mode') and not content['annotations']:
-        return  # images to predict on
-    boxes.judge()
-    first = content['images'][0].get('file_name')
-    if first and not os.path.isfile(os.path.join(folder, first)):
-        raise FileNotFoundError(f'{file}: image {content["images"][0]["id"]}, {first}, is not in {folder}: set '
-                                f'{dataset.setting}.data_prefix.img to the folder that file_name starts from')
+        boxes.add(annotation, problem or (_mask_problem(segmentation, *size) if with_mask else ''))
+    if content['annotations'] or not dataset.cfg.get('test_mode'):  # else images to predict on
+        boxes.judge()
+    for image in content['images'][::-(-len(images) // _IMAGES)]:
+        name = image.get('file_name')
+        if name and not os.path.isfile(os.path.join(folder, name)):
+            raise FileNotFoundError(f'{file}: image {image["id"]}, {name}, is not in {folder}: add it, or set '
+                                    f'{dataset.setting}.data_prefix.img to the folder that file_name starts from')
 
 
-def _read(file: str) -> dict:
+def _sizes(file: str, images: Sequence[Mapping]) -> dict[Any, tuple[float, float]]:
+    """Width and height of the images, by their ids."""
+    sizes = {}
+    for image in images:
+        size = image.get('width'), image.get('height')
+        if image.get('id') is None or None in size:
+            lacking = next(key for key in ('id', 'width', 'height') if image.get(key) is None)
+            raise ValueError(f'{file}: image {image.get("id", image.get("file_name"))} has no {lacking}, which every '
+                             'entry of "images" needs: add it')
+        if not {*map(type, size)} <= {int, float}:
+            raise ValueError(f'{file}: image {image["id"]} has the width {size[0]!r} and the height {size[1]!r}: write '
+                             'them as numbers, without quotation marks')
+        if image['id'] in sizes:
+            raise ValueError(f'{file}: two images have the id {image["id"]!r}, so that one would be lost: give each an '
+                             'id of its own')
+        sizes[image['id']] = size
+    if not sizes:
+        raise ValueError(f'{file} has no images: "images" must have an entry for each')
+    return sizes
+
+
+def _read(file: str, may_lack: Sequence[str] = ()) -> dict:
+    """The content; the lists of ``may_lack`` are empty if the file does not have them."""
     if os.path.getsize(file) > _LARGE:
         print(f'reading {file} to check it ({os.path.getsize(file) / 1e9:.1f} GB)', flush=True)
     collecting = gc.isenabled()
@@ -125,6 +169,8 @@ def _read(file: str) -> dict:
     finally:
         if collecting:
             gc.enable()
+    if isinstance(content, dict):
+        content = {key: [] for key in may_lack} | content
     lacking = [key for key in ('images', 'annotations', 'categories')
                if not isinstance(content, dict) or not isinstance(content.get(key), list)]
     if lacking:
@@ -132,7 +178,7 @@ def _read(file: str) -> dict:
     return content
 
 
-def _wanted_classes(dataset: 'LabelledImages', file: str, found: Sequence[str], model: Mapping) -> set[str]:
+def _wanted_classes(dataset: LabelledImages, file: str, found: Sequence[str], model: Mapping) -> set[str]:
     """The classes that the data set takes from a COCO file, after they were compared with it and with the heads."""
     own = dataset.own_classes
     classes = own or dataset.library_classes
@@ -153,8 +199,13 @@ def _wanted_classes(dataset: 'LabelledImages', file: str, found: Sequence[str], 
     return set(classes)
 
 
-def _compare_names(dataset: 'LabelledImages', file: str, classes: Sequence[str], found: Sequence[str]) -> None:
-    """Refuse names that match nothing, and of those in the config any that is not in the file."""
+def _compare_names(dataset: LabelledImages, file: str, classes: Sequence[str], found: Sequence[str]) -> None:
+    """Refuse names used twice, names that match nothing, and of those in the config any that is not in the file."""
+    for names, place in ((classes, f'{dataset.setting}.metainfo.classes'),
+                         ([name for name in found if name in classes], file)):
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f'{place} has the class {twice[0]!r} more than once: give each class a name of its own')
     shown = ', '.join(map(str, found[:5])) + (', ...' if len(found) > 5 else '')
     if not set(classes) & set(found):
         raise ValueError(f'none of the {len(classes)} classes ({", ".join(classes[:3])}, ...) is in {file}, which has '
@@ -168,7 +219,7 @@ def _compare_names(dataset: 'LabelledImages', file: str, classes: Sequence[str],
                          + (f'did you mean {near[0]!r}?' if near else f'it has {shown}'))
 
 
-def _compare_with_heads(dataset: 'LabelledImages', classes: Sequence[str], model: Mapping) -> None:
+def _compare_with_heads(dataset: LabelledImages, classes: Sequence[str], model: Mapping) -> None:
     roi_head = model.get('roi_head') or {}
     parts = [('bbox_head', model.get('bbox_head')), ('roi_head.bbox_head', roi_head.get('bbox_head')),
              ('roi_head.mask_head', roi_head.get('mask_head'))]
@@ -182,7 +233,7 @@ def _compare_with_heads(dataset: 'LabelledImages', classes: Sequence[str], model
                                  'equal')
 
 
-def check_voc(dataset: 'LabelledImages', model: Mapping) -> None:
+def check_voc(dataset: LabelledImages, model: Mapping) -> None:
     """Check the XML files of a data set in Pascal VOC's format.
 
     Raises:
@@ -197,8 +248,7 @@ def check_voc(dataset: 'LabelledImages', model: Mapping) -> None:
     classes = own or dataset.library_classes
     if classes is not None:
         _compare_with_heads(dataset, classes, model)
-    with open(file) as lines:
-        names = [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in lines_of(file) if line.strip()]
     if not names:
         raise ValueError(f'{file} is empty: it must have the name of an image, without ending, in each line')
     found: dict[str, str] = {}
@@ -218,17 +268,19 @@ def check_voc(dataset: 'LabelledImages', model: Mapping) -> None:
                          f'classes of {dataset.name}: name yours in {dataset.setting}.metainfo=dict(classes=(...))')
     if found and classes is not None:
         _compare_names(dataset, f'the files that {file} lists', classes, sorted(found))
-    boxes.judge()
+    if found or not dataset.cfg.get('test_mode'):  # else images to predict on
+        boxes.judge()
 
 
 def _add_xml(xml: str, boxes: _Boxes, found: dict[str, str], classes: Iterable[str] | None) -> None:
     root = ElementTree.parse(xml).getroot()
     size = root.find('size')
-    width, height = ((float(size.find(key).text) for key in ('width', 'height')) if size is not None
-                     else (float('inf'), float('inf')))
+    # Some tools write 0 for a size that they do not know.
+    width, height = (float(size.find(key).text) or float('inf') if size is not None else float('inf')
+                     for key in ('width', 'height'))
     for item in root.findall('object'):
         name = item.find('name').text
         found.setdefault(name, xml)
         if classes is None or name in classes:
             x1, y1, x2, y2 = (float(item.find('bndbox').find(key).text) for key in ('xmin', 'ymin', 'xmax', 'ymax'))
-            boxes.add(f'a {name} in {xml}, {[x1, y1, x2, y2]},', x1 - 1, y1 - 1, x2, y2, width, height)
+            boxes.add(f'a {name} in {xml}, {[x1, y1, x2, y2]},', _box_problem(x1 - 1, y1 - 1, x2, y2, width, height))

@@ -2,15 +2,13 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .label_checks import LabelledImages
+from .label_checks import LabelledImages, lines_of
 
 _EXTENSIONS = ('.jpg', '.jpeg', '.png', '.ppm', '.bmp', '.pgm', '.tif')
 
 
-def check_classes(datasets: Sequence['LabelledImages'], cfg: Mapping) -> None:
+def check_classes(datasets: Sequence[LabelledImages], cfg: Mapping) -> None:
     """Compare class folders, or the class numbers of a list, with the head and with each other.
 
     A metric that says ``num_classes`` is for images of so many classes, whatever the head has.
@@ -48,7 +46,7 @@ def check_classes(datasets: Sequence['LabelledImages'], cfg: Mapping) -> None:
                              'them equal')
 
 
-def _number_of_classes(dataset: 'LabelledImages', cfg: Mapping) -> tuple[int | None, str]:
+def _number_of_classes(dataset: LabelledImages, cfg: Mapping) -> tuple[int | None, str]:
     """How many classes the images must have, or None, and the setting that says so."""
     model = cfg['model'].get('module', cfg['model'])
     evaluator = dataset.setting.partition('_')[0] + '_evaluator'
@@ -74,15 +72,14 @@ def _class_folders(folder: str, extensions: Sequence[str]) -> list[str]:
 def _check_list(file: str, count: int | None, source: str) -> None:
     """Each line of a list is a path and the number of a class."""
     number = 0
-    with open(file) as lines:
-        for number, line in enumerate(lines, 1):
-            label = line.strip().rpartition(' ')[2]
-            if not label.isdigit():
-                raise ValueError(f'{file}, line {number}: {line.strip()!r} does not end in the number of a class, as '
-                                 'in "folder/image.jpg 3"')
-            if count is not None and int(label) >= count:
-                raise ValueError(f'{file}, line {number}: class {label} does not exist, for {source} is '
-                                 f'{count} and classes are numbered from 0: set it, or mend the list')
+    for number, line in enumerate(lines_of(file), 1):
+        label = line.strip().rpartition(' ')[2]
+        if not label.isdigit():
+            raise ValueError(f'{file}, line {number}: {line.strip()!r} does not end in the number of a class, as in '
+                             '"folder/image.jpg 3"')
+        if count is not None and int(label) >= count:
+            raise ValueError(f'{file}, line {number}: class {label} does not exist, for {source} is {count} and '
+                             'classes are numbered from 0: set it, or mend the list')
     if not number:
         raise ValueError(f'{file} is empty: it must have a line "folder/image.jpg 3" for each image')
 

@@ -66,10 +66,21 @@ class LabelledImages:
                 return parameter.default
         return default
 
-    @property
+    @cached_property
     def own_classes(self) -> list[str] | None:
-        """The names of the classes in the config, or None."""
-        classes = (self.cfg.get('metainfo') or {}).get('classes', self.cfg.get('classes'))
+        """The names of the classes in the config, or in the file that it names there; None if there are none.
+
+        Raises:
+            ValueError: A text that is no file is given for the names.
+        """
+        key = 'metainfo.classes' if 'classes' in (self.cfg.get('metainfo') or {}) else 'classes'
+        classes = self.cfg['metainfo']['classes'] if key == 'metainfo.classes' else self.cfg.get('classes')
+        if isinstance(classes, str):
+            file = os.path.expanduser(classes)
+            if not os.path.isfile(file):
+                raise ValueError(f'{self.setting}.{key} is the text {classes!r}, and no such file exists: write '
+                                 f'({classes!r}, ) for a single class, or the path of a file with a name in each line')
+            return list(lines_of(file))
         return list(classes) if isinstance(classes, list | tuple) else None
 
     @property
@@ -105,9 +116,24 @@ class LabelledImages:
             return path
         key, missing = ('data_root', root) if root and not os.path.isdir(root) else (key, path)
         what = 'folder' if key == 'data_root' else what
-        variable = next((name for name, value in self.variables.items() if path.startswith(value)), None)
+        variable = next((name for name, value in self.variables.items()
+                         if os.path.join(path, '').startswith(os.path.join(value, ''))), None)
         remedy = f'set the environment variable {variable} to where the data lies' if variable else 'set it right'
         raise FileNotFoundError(f'{self.setting}.{key}: there is no {what} {missing}; {remedy}, or put the data there')
+
+
+def lines_of(file: str) -> Iterator[str]:
+    """The lines of a text file, without their ends.
+
+    Raises:
+        ValueError: It is not encoded in UTF-8.
+    """
+    try:
+        with open(file, encoding='utf-8') as lines:
+            for line in lines:
+                yield line.rstrip('\r\n')
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{file} is no text in UTF-8 ({error}): save it as such') from None
 
 
 def check_labels(cfg, loaders: Sequence[str]) -> None:
@@ -136,28 +162,38 @@ def check_labels(cfg, loaders: Sequence[str]) -> None:
         checked.append(described)
         if dataset.library == 'mmpretrain' and dataset.name == 'CustomDataset':
             trees.append(dataset)
-        elif dataset.library == 'mmdet' and re.match('(?!CocoPanoptic|CocoCaption)(Coco|LVIS)', dataset.name):
+        elif dataset.library == 'mmdet' and re.fullmatch(r'(Coco|LVIS(V\d+)?)Dataset', dataset.name):
             check_coco(dataset, model)
         elif dataset.library == 'mmdet' and dataset.name in ('VOCDataset', 'XMLDataset'):
             check_voc(dataset, model)
-        elif dataset.library == 'mmseg' and 'seg_map_path' in (dataset.cfg.get('data_prefix') or {}):
+        elif dataset.library == 'mmseg' and _has_maps(dataset.cfg):
             check_label_maps(dataset, model)
     check_classes(trees, cfg)
     if time.monotonic() - start > _SLOW:
         print(f'checking the labels took {time.monotonic() - start:.0f} s')
 
 
+def _has_maps(cfg: Mapping) -> bool:
+    """Whether a data set of mmseg has label maps; images to predict on have none."""
+    maps = (cfg.get('data_prefix') or {}).get('seg_map_path')
+    return bool(maps) or maps is not None and not cfg.get('test_mode')
+
+
 def check_maps_when_loaded(cfg, loaders: Sequence[str]) -> None:
     """Let mmseg's pipelines check every label map that they load, in place; :func:`check_labels` sees only some."""
     from mmengine.config import ConfigDict
+
+    from .label_map_checks import ignored_value
+    model = cfg.model.get('module', cfg.model)
     for dataset in datasets_of(cfg, loaders):
-        head = cfg.model.get('module', cfg.model).get('decode_head')
+        head = model.get('decode_head')
         classes = head.get('num_classes') if isinstance(head, Mapping) else None
         if dataset.library == 'mmseg' and isinstance(classes, int):
             pipeline = dataset.cfg.get('pipeline') or []
             loading = [i for i, transform in enumerate(pipeline) if transform['type'].endswith('LoadAnnotations')]
             for i in reversed(loading):
-                pipeline.insert(i + 1, ConfigDict(type='mae_plugin.CheckLabelMap', num_classes=max(classes, 2)))
+                pipeline.insert(i + 1, ConfigDict(type='mae_plugin.CheckLabelMap', num_classes=max(classes, 2),
+                                                  ignore_index=ignored_value(model)))
 
 
 def datasets_of(cfg, loaders: Sequence[str]) -> Iterator[LabelledImages]:

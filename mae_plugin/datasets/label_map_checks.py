@@ -2,24 +2,21 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from ..registry import TRANSFORMS
-
-if TYPE_CHECKING:
-    from .label_checks import LabelledImages
+from .label_checks import LabelledImages, lines_of
 
 _MAPS = 200  # read before the start; the others when they are loaded
-_IGNORED = 255
+_REDUCED = 255  # what reduce_zero_label makes of 0, and leaves of 255
 _ORIENTATION = 0x0112  # of EXIF; from 5 on the image lies on its side
 _TO_CLASSES = ('write the number of the class into each pixel, e.g. with Image.fromarray((numpy.array(Image.open('
                'path)) > 0).astype("uint8")) for a mask of one object')
 
 
-def check_label_maps(dataset: 'LabelledImages', model: Mapping) -> None:
+def check_label_maps(dataset: LabelledImages, model: Mapping) -> None:
     """Check that each image has a map, and of 200 of them, spread over all, the sizes and values.
 
     Raises:
@@ -27,6 +24,7 @@ def check_label_maps(dataset: 'LabelledImages', model: Mapping) -> None:
         ValueError: Something does not fit; the message names the file, and what to change.
     """
     count = _number_of_classes(dataset, model)
+    ignored, reduced = ignored_value(model), bool(dataset.option('reduce_zero_label', False))
     pairs = _pairs(dataset)
     seen: set[int] = set()
     for image, label_map in pairs[::-(-len(pairs) // _MAPS)]:
@@ -36,12 +34,23 @@ def check_label_maps(dataset: 'LabelledImages', model: Mapping) -> None:
                 raise ValueError(f'{label_map} is a picture in colour, not a label map: {_TO_CLASSES}')
             pixels = np.asarray(opened)
         values = _values(pixels)
-        if count is not None:
-            _check_values(label_map, values, count, bool(dataset.option('reduce_zero_label', False)))
         seen.update(values)
-    if seen == {0, _IGNORED} and count is not None and not dataset.option('reduce_zero_label', False):
-        raise ValueError(f'{pairs[0][1]} and the other label maps hold 0 and 255 only, and 255 means "ignored", so '
-                         f'that class 0 were all there is: {_TO_CLASSES}')
+        if count is not None:
+            if reduced:
+                values = [_REDUCED if value in (0, _REDUCED) else value - 1 for value in values]
+            _check_values(label_map, values, count, reduced, ignored)
+    if seen == {0, 255} and count is not None and ignored == 255:
+        rest = 'no class is left' if reduced else 'class 0 were all there is'
+        raise ValueError(f'{pairs[0][1]} and the other label maps hold 0 and 255 only, and '
+                         f'{"with reduce_zero_label both mean" if reduced else "255 means"} "ignored", so that {rest}: '
+                         f'{_TO_CLASSES}' + (' and leave reduce_zero_label out' if reduced else ''))
+
+
+def ignored_value(model: Mapping) -> int:
+    """The value of a label map that the loss leaves out; mmseg takes that of the head, not of the data set."""
+    head = model.get('decode_head')
+    ignored = head.get('ignore_index') if isinstance(head, Mapping) else None
+    return ignored if isinstance(ignored, int) else 255
 
 
 @TRANSFORMS.register_module()
@@ -52,10 +61,12 @@ class CheckLabelMap:
 
     Args:
         num_classes: Of the model.
+        ignore_index: The value that its loss ignores.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
         self.num_classes = num_classes
+        self.ignore_index = ignore_index
 
     def __call__(self, results: dict) -> dict:
         """Returns ``results``.
@@ -63,13 +74,11 @@ class CheckLabelMap:
         Raises:
             ValueError: ``results['gt_seg_map']`` is in colour, or a value of it is unknown; the message names the file.
         """
-        pixels, reduced = results['gt_seg_map'], bool(results.get('reduce_zero_label'))
+        pixels = results['gt_seg_map']
         if pixels.ndim > 2:
             raise ValueError(f'{results["seg_map_path"]} is a picture in colour, not a label map: {_TO_CLASSES}')
-        values = _values(pixels)
-        if reduced:  # as they are in the file
-            values = [value + 1 for value in values if value != _IGNORED]
-        _check_values(results['seg_map_path'], values, self.num_classes, reduced)
+        _check_values(results['seg_map_path'], _values(pixels), self.num_classes,
+                      bool(results.get('reduce_zero_label')), self.ignore_index)
         return results
 
 
@@ -80,14 +89,16 @@ def _values(pixels: np.ndarray) -> list[int]:
     return np.unique(pixels).astype(int).tolist()
 
 
-def _check_values(label_map: str, values: Sequence[int], count: int, reduced: bool) -> None:
-    """Values are those of the file; ``reduced`` if 0 is ignored there and classes begin at 1."""
+def _check_values(label_map: str, values: Sequence[int], count: int, reduced: bool, ignored: int) -> None:
+    """Values are those after loading; ``reduced`` if classes begin at 1 in the file."""
     first = int(reduced)
-    unknown = [value for value in values if value >= count + first and value != _IGNORED]
+    unknown = [value for value in values if value >= count and value != ignored]
     if unknown:
         zero = ' (reduce_zero_label: 0 is ignored, too)' if reduced else ''
-        raise ValueError(f'{label_map} has the value {unknown[0]}, but the {count} classes are the values {first} to '
-                         f'{count + first - 1}{zero}, and 255 is ignored: set the number of classes, or mend the map')
+        shown = [value if value == _REDUCED else value + first for value in (unknown[0], ignored)]
+        raise ValueError(f'{label_map} has the value {shown[0]}, but the {count} classes are the values {first} to '
+                         f'{count + first - 1}{zero}, and {shown[1]} is ignored (ignore_index of model.decode_head): '
+                         'set the number of classes, or mend the map')
 
 
 def _check_size(image: str, label_map: str, size: tuple[int, int]) -> None:
@@ -100,7 +111,7 @@ def _check_size(image: str, label_map: str, size: tuple[int, int]) -> None:
                          'a map needs a pixel for each of its image')
 
 
-def _number_of_classes(dataset: 'LabelledImages', model: Mapping) -> int | None:
+def _number_of_classes(dataset: LabelledImages, model: Mapping) -> int | None:
     """How many values a map may have: the head's classes, or all of the library's set when some of those are chosen.
 
     Raises:
@@ -119,7 +130,7 @@ def _number_of_classes(dataset: 'LabelledImages', model: Mapping) -> int | None:
     return count and max(count, 2)  # one output tells two classes apart
 
 
-def _pairs(dataset: 'LabelledImages') -> list[tuple[str, str]]:
+def _pairs(dataset: LabelledImages) -> list[tuple[str, str]]:
     """Paths of all images and their maps, as mmseg pairs them."""
     prefix = dataset.cfg['data_prefix']
     images = dataset.folder(prefix.get('img_path') or '', 'data_prefix.img_path')
@@ -127,8 +138,7 @@ def _pairs(dataset: 'LabelledImages') -> list[tuple[str, str]]:
     image_suffix, map_suffix = dataset.option('img_suffix', '.jpg'), dataset.option('seg_map_suffix', '.png')
     image_files, map_files = _files(images), _files(maps)
     if dataset.cfg.get('ann_file'):
-        with open(dataset.file(dataset.cfg['ann_file'], 'ann_file')) as lines:
-            names = [line.strip() for line in lines]
+        names = [line.strip() for line in lines_of(dataset.file(dataset.cfg['ann_file'], 'ann_file'))]
     else:
         names = sorted(file.removesuffix(image_suffix) for file in image_files if file.endswith(image_suffix))
         if not names:
