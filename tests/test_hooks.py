@@ -96,15 +96,14 @@ def test_gradients_are_sent_in_half_precision(tmp_path):
     """Of one process: DDP then rounds its own gradients to float16."""
     from types import SimpleNamespace
 
-    from mmengine.model import MMDistributedDataParallel, MMSeparateDistributedDataParallel
+    from mmengine.model import MMDistributedDataParallel
 
     from mae_plugin.engine import HalfGradientHook
     torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path / "store"}', rank=0, world_size=1)
     try:
         plain = torch.nn.Linear(5, 3)
         HalfGradientHook().before_train(SimpleNamespace(model=plain))  # nothing to send
-        HalfGradientHook().before_train(SimpleNamespace(  # no DDP itself: without such hooks
-            model=MMSeparateDistributedDataParallel(torch.nn.Sequential(torch.nn.Linear(5, 3)))))
+        HalfGradientHook().before_train(SimpleNamespace(model=torch.nn.DataParallel(plain)))  # takes no such hook
         wrapped = MMDistributedDataParallel(torch.nn.Linear(5, 3))
         wrapped.module.load_state_dict(plain.state_dict())
         HalfGradientHook().before_train(SimpleNamespace(model=wrapped))
