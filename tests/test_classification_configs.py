@@ -1,5 +1,10 @@
 """The configs of classification: their numbers and their models."""
 
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,3 +133,15 @@ def test_at_448_pixels_positions_of_224_are_resampled_when_they_are_loaded(tmp_p
     expected = resample_pos_embed(pretrained.pos_embed, (16, 16), (32, 32))
     torch.testing.assert_close(model.pos_embed.data, expected.data)
     assert model.pos_embed.requires_grad
+
+
+def test_the_lists_of_inaturalist_are_made_as_printed(tmp_path):
+    command = re.search(r'\n    for part .*? done\n', (FOLDER / 'vit-base_inat2018.py').read_text(), re.DOTALL)[0]
+    for part in ('train', 'val'):
+        (tmp_path / f'{part}2018.json').write_text(json.dumps(dict(
+            images=[dict(id=7, file_name='a/7.jpg'), dict(id=8, file_name=f'{part}/8.jpg')],
+            annotations=[dict(image_id=8, category_id=3), dict(image_id=7, category_id=8141)])))
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'
+    subprocess.run(['bash', '-ec', command], cwd=tmp_path, env=dict(os.environ, PATH=path), check=True)
+    assert (tmp_path / 'val.txt').read_text() == 'val/8.jpg 3\na/7.jpg 8141\n'
+    assert (tmp_path / 'train.txt').read_text() == 'train/8.jpg 3\na/7.jpg 8141\n'

@@ -94,6 +94,57 @@ def sample_of(boxes, labels, size=64):
     return sample
 
 
+def shifting(cascade, *deltas):
+    """Let each stage move every box by these ``deltas``."""
+    with torch.no_grad():
+        for head, delta in zip(cascade.bbox_head, deltas, strict=True):
+            head.fc_reg.weight.zero_()
+            head.fc_reg.bias.copy_(torch.tensor(delta))
+
+
+def regions_of_stages(cascade, monkeypatch, proposals, sample):
+    """The regions (R, 4) each stage is trained on."""
+    seen, original = [], type(cascade)._stage_forward
+
+    def spy(self, stage, x, rois):
+        seen.append(rois[:, 1:])
+        return original(self, stage, x, rois)
+
+    monkeypatch.setattr(type(cascade), '_stage_forward', spy)
+    cascade.loss((torch.randn(1, 4, 16, 16), ), [InstanceData(bboxes=torch.tensor(proposals))], [sample])
+    return seen
+
+
+def test_refined_boxes_end_where_the_image_ends(cascade, monkeypatch):
+    """Half a width to the right (5 / 10), of an image of 64 pixels."""
+    shifting(cascade, [5., 0, 0, 0], [0.] * 4, [0.] * 4)
+    first, second, third = regions_of_stages(cascade, monkeypatch, [[44., 4, 64, 24]], sample_of([[0., 0, 8, 8]], [1]))
+    order = first[:, 0].argsort()  # a sampler shuffles
+    assert first[order].tolist() == [[0, 0, 8, 8], [44, 4, 64, 24]]
+    assert second[order].tolist() == third[order].tolist() == [[4, 0, 12, 8], [54, 4, 64, 24]]
+
+
+def test_boxes_moved_out_of_the_image_leave_the_training(cascade, monkeypatch):
+    """The second one, by its whole width; what is left of it has none."""
+    shifting(cascade, [10., 0, 0, 0], [0.] * 4, [0.] * 4)
+    regions = regions_of_stages(cascade, monkeypatch, [[44., 4, 64, 24]], sample_of([[0., 0, 8, 8]], [1]))
+    assert [len(boxes) for boxes in regions] == [2, 1, 1] and regions[2].tolist() == [[8, 0, 16, 8]]
+    shifting(cascade, [0., 10, 0, 0], [0.] * 4, [0.] * 4)
+    regions = regions_of_stages(cascade, monkeypatch, [[4., 44, 24, 64]], sample_of([[0., 0, 8, 8]], [1]))
+    assert [len(boxes) for boxes in regions] == [2, 1, 1] and regions[2].tolist() == [[0, 8, 8, 16]]
+
+
+def test_a_stage_learns_nothing_through_the_boxes_of_the_next(cascade):
+    """The boxes of the second stage depend on the first one's regression, which only the first one's loss trains."""
+    sample, proposals = sample_of([[8., 8, 40, 40]], [1]), [InstanceData(bboxes=torch.tensor([[10., 10, 44, 40]]))]
+    losses = cascade.loss((torch.randn(1, 4, 16, 16), ), proposals, [sample])
+    weights = [head.fc_reg.weight for head in cascade.bbox_head]
+    for stage in range(3):
+        found = torch.autograd.grad(losses[f's{stage}.loss_bbox'], weights, retain_graph=True, allow_unused=True)
+        assert [gradient is not None for gradient in found] == [stage == number for number in range(3)]
+        assert found[stage].abs().sum() > 0
+
+
 def test_all_boxes_of_the_sample_go_through_all_stages(cascade, monkeypatch):
     """Boxes that stay where they are: an overlap of 0.65 is positive in two stages; the object itself is kept."""
     for head in cascade.bbox_head:

@@ -103,6 +103,7 @@ def test_gradients_are_sent_in_half_precision(tmp_path):
     try:
         plain = torch.nn.Linear(5, 3)
         HalfGradientHook().before_train(SimpleNamespace(model=plain))  # nothing to send
+        HalfGradientHook().before_train(SimpleNamespace(model=torch.nn.DataParallel(plain)))  # takes no such hook
         wrapped = MMDistributedDataParallel(torch.nn.Linear(5, 3))
         wrapped.module.load_state_dict(plain.state_dict())
         HalfGradientHook().before_train(SimpleNamespace(model=wrapped))

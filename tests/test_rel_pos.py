@@ -50,6 +50,16 @@ def test_tables_are_resized_to_the_grid():
     torch.testing.assert_close(bias(torch.ones(1, 1, 13, 2), (4, 3)), torch.full((1, 1, 13, 13), 1.5))
 
 
+def test_the_table_of_offsets_is_resized_bilinearly_by_hand():
+    """From 3 offsets (a, b, c) to 5: the new places are -.2, .4, 1, 1.6 and 2.2 in the old ones."""
+    bias = RelPosBias(1, 2, (1, 2), with_cls_token=False)
+    with torch.no_grad():
+        bias.table.copy_(torch.tensor([[1.], [3.], [8.]]))
+    offsets = [1., 1.8, 3., 6., 8.]  # key minus query 2, 1, 0, -1, -2
+    expected = torch.tensor([[offsets[2 + query - key] for key in range(3)] for query in range(3)])
+    torch.testing.assert_close(bias(torch.ones(1, 1, 3, 2), (1, 3))[0, 0], expected)
+
+
 def test_a_fresh_relative_position_changes_nothing():
     imgs = torch.randn(2, 3, 48, 64)
     for rel_pos, with_cls in (('DecomposedRelPos', False), ('RelPosBias', True), ('RelPosBias', False)):

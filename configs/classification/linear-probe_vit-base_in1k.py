@@ -15,22 +15,13 @@ model = dict(
     backbone=dict(out_type='cls_token', trainable_blocks=0),  # after the encoder's own norm
     neck=dict(type='ClsBatchNormNeck', input_features=768, affine=False, eps=1e-6),
     head=dict(init_cfg=dict(std=0.01)))
-# The pixels that torchvision's data sets give, as the authors' have them: the orientation noted in a file is ignored.
-load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow', color_type='color_ignore_orientation')
 train_pipeline = [
-    load_image,
+    _base_.load_image,
     dict(type='mae_plugin.LoopFreeRandomResizedCrop', size=224, scale=(0.08, 1.0)),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
-test_pipeline = [
-    load_image,
-    dict(type='mae_plugin.TimmTransform', input_size=224, interpolation='bicubic', crop_pct=224 / 256),
-    dict(type='PackInputs'),
-]
 train_dataloader = dict(batch_size=2048, num_workers=16, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
 optim_wrapper = dict(
     constructor='mae_plugin.GroupedOptimWrapperConstructor',
     optimizer=dict(_delete_=True, type='mae_plugin.Lars', lr=0.1, momentum=0.9, weight_decay=0., trust_coeff=0.001))

@@ -5,15 +5,7 @@
 50 epochs, which the authors found enough, at batch 16384 (8 GPUs x 2048). Published: 76.6 % top-1 (He et al., 2022,
 Table 12), 77.2 with the authors' released code.
 """
-_base_ = './linear-probe_vit-base_in1k.py'
+_base_ = ['./linear-probe_vit-base_in1k.py', '../_base_/models/vit-huge.py']
 recipe = dict(name='linear-probe/huge')
-model = dict(
-    backbone=dict(
-        patch_size=14,
-        embed_dim=1280,
-        depth=32,
-        num_heads=16,
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-huge-p14_in1k/iter_499200.pth')),
-    neck=dict(input_features=1280),
-    head=dict(in_channels=1280))
+model = dict(backbone=_base_.vit_huge, neck=dict(input_features=1280), head=dict(in_channels=1280))
 train_cfg = dict(max_iters=3900)

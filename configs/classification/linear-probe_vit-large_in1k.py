@@ -5,14 +5,7 @@
 50 epochs, which the authors found enough, at batch 16384 (8 GPUs x 2048). Published: 75.8 % top-1 (He et al., 2022,
 Table 12), 76.0 with the authors' released code.
 """
-_base_ = './linear-probe_vit-base_in1k.py'
+_base_ = ['./linear-probe_vit-base_in1k.py', '../_base_/models/vit-large.py']
 recipe = dict(name='linear-probe/large')
-model = dict(
-    backbone=dict(
-        embed_dim=1024,
-        depth=24,
-        num_heads=16,
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-large-p16_in1k/iter_499200.pth')),
-    neck=dict(input_features=1024),
-    head=dict(in_channels=1024))
+model = dict(backbone=_base_.vit_large, neck=dict(input_features=1024), head=dict(in_channels=1024))
 train_cfg = dict(max_iters=3900)

@@ -7,5 +7,6 @@ Published top-1 (He et al., 2022, Table 13): ViT-B 48.3, L 59.9, H 64.4, H at 44
 with ``_base_`` './vit-large_in1k.py', './vit-huge_in1k.py' or './vit-huge_in1k-448px.py' instead, the rest as here.
 """
 _base_ = './vit-base_in1k.py'
+recipe = dict(_delete_=True, batch_size=1024)  # not the published test
 test_dataloader = dict(dataset=dict(data_root='data/imagenet-r', data_prefix='', with_label=False))
 test_evaluator = dict(_delete_=True, type='mae_plugin.SynsetAccuracy', classes='imagenet_r')

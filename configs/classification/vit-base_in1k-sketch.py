@@ -7,5 +7,6 @@ pixels 50.9 %. For these, a config with ``_base_`` './vit-large_in1k.py', './vit
 './vit-huge_in1k-448px.py' instead, the rest as here.
 """
 _base_ = './vit-base_in1k.py'
+recipe = dict(_delete_=True, batch_size=1024)  # not the published test
 test_dataloader = dict(dataset=dict(data_root='data/imagenet-sketch', data_prefix='', with_label=False))
 test_evaluator = dict(_delete_=True, type='mae_plugin.SynsetAccuracy', classes='imagenet')

@@ -19,22 +19,13 @@ model = dict(
         mixup=dict(mixup_alpha=0.8, cutmix_alpha=1.0, prob=1.0, switch_prob=0.5, mode='batch', label_smoothing=0.1)),
     backbone=dict(drop_path_rate=0.1),
     head=dict(loss=dict(type='CrossEntropyLoss', use_soft=True)))
-# The pixels that torchvision's data sets give, as the authors' have them: the orientation noted in a file is ignored.
-load_image = dict(type='LoadImageFromFile', imdecode_backend='pillow', color_type='color_ignore_orientation')
 train_pipeline = [
-    load_image,
+    _base_.load_image,
     dict(type='mae_plugin.TimmTransform', input_size=224, is_training=True, scale=(0.08, 1.0), interpolation='bicubic',
          hflip=0.5, color_jitter=None, auto_augment='rand-m9-mstd0.5-inc1'),
     dict(type='PackInputs'),
 ]
-test_pipeline = [
-    load_image,
-    dict(type='mae_plugin.TimmTransform', input_size=224, interpolation='bicubic', crop_pct=224 / 256),
-    dict(type='PackInputs'),
-]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
 optim_wrapper = dict(
     paramwise_cfg=dict(layer_decay_rate=0.65, no_decay=('1d', 'pos_embed', 'cls_token')),
     optimizer=dict(lr=5e-4, weight_decay=0.05))

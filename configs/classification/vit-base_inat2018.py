@@ -8,12 +8,10 @@ ImageNet and 100 epochs, at batch 1024 (8 GPUs x 128) of 437,513 images, are our
 
 Below data/inat2018 lie the images, as they are unpacked, and two lists, which this makes of the official annotations:
 
-    for part in train val; do python -c "
-    import json, sys
-    data = json.load(open(sys.argv[1]))
-    files = {image['id']: image['file_name'] for image in data['images']}
-    for entry in data['annotations']:
-        print(files[entry['image_id']], entry['category_id'])" ${part}2018.json > $part.txt; done
+    for part in train val; do python -c "import json, sys; data = json.load(open(sys.argv[1])); \
+        files = {image['id']: image['file_name'] for image in data['images']}; \
+        [print(files[entry['image_id']], entry['category_id']) for entry in data['annotations']]" \
+        ${part}2018.json > $part.txt; done
 """
 _base_ = './vit-base_in1k.py'
 recipe = dict(_delete_=True, batch_size=1024)

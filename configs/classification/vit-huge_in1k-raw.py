@@ -3,7 +3,7 @@
     bash tools/dist_train.sh configs/classification/vit-huge_in1k-raw.py 8
 
 50 epochs at batch 1024 (8 GPUs x 128), the settings of He et al. (2022), Table 9. Published: 86.2 % top-1 after 1600
-epochs of pretraining (Table 7); the checkpoint named here has 800, for which no number of ViT-H is published.
+epochs of pretraining (Table 7); the checkpoint named here has 800, so that less is to be expected.
 """
 _base_ = './vit-huge_in1k.py'
 recipe = dict(name='finetune/raw/huge')

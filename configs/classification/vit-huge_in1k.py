@@ -6,17 +6,9 @@
 top-1 (He et al., 2022, Table 3; the released weights 86.928, top-5 98.088: FINETUNE.md of their repository, as is the
 recipe).
 """
-_base_ = './vit-base_in1k.py'
+_base_ = ['./vit-base_in1k.py', '../_base_/models/vit-huge.py']
 recipe = dict(name='finetune/normalised/huge')
-model = dict(
-    backbone=dict(
-        patch_size=14,
-        embed_dim=1280,
-        depth=32,
-        num_heads=16,
-        drop_path_rate=0.3,
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-huge-p14_in1k/iter_499200.pth')),
-    head=dict(in_channels=1280))
+model = dict(backbone=dict(**_base_.vit_huge, drop_path_rate=0.3), head=dict(in_channels=1280))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.75), optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=6255),

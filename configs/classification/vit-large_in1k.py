@@ -6,16 +6,9 @@
 (He et al., 2022, Table 3; four seeds 85.87 +- 0.07, the released weights 85.952, top-5 97.570: FINETUNE.md of their
 repository, as is the recipe).
 """
-_base_ = './vit-base_in1k.py'
+_base_ = ['./vit-base_in1k.py', '../_base_/models/vit-large.py']
 recipe = dict(name='finetune/normalised/large')
-model = dict(
-    backbone=dict(
-        embed_dim=1024,
-        depth=24,
-        num_heads=16,
-        drop_path_rate=0.2,
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-large-p16_in1k/iter_499200.pth')),
-    head=dict(in_channels=1024))
+model = dict(backbone=dict(**_base_.vit_large, drop_path_rate=0.2), head=dict(in_channels=1024))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.75), optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=6255),

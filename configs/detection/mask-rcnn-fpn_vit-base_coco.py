@@ -6,7 +6,8 @@ Published: 50.3 box AP, 44.9 mask AP (Table 4). Its learning rate, decay and len
 numbers here are those of hustvl/MIMDet's unofficial reproduction, which reaches 50.4 and 44.9 (100 epochs at batch 64).
 Ours differs from it in this: every block has a relative position table of its own (there one for all windowed blocks
 and one for all global ones), the position embedding is the pretrained one, resampled and trained (there computed for
-64x64 patches and fixed), and images are padded with zeros after normalising (there with grey before it).
+64x64 patches and fixed), images are flipped before they are resized and cropped (there after it), and they are padded
+with zeros after normalising (there with grey before it).
 """
 _base_ = './vitdet_mask-rcnn_vit-base_coco.py'
 recipe = dict(_delete_=True, batch_size=64)

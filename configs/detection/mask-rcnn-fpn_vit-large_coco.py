@@ -5,16 +5,9 @@
 Published: 53.3 box AP, 47.2 mask AP (Table 4). Its numbers were searched and not released, and no reproduction of the
 large model is known: the settings are those of ``mask-rcnn-fpn_vit-base_coco.py``, and the drop path rate is ours.
 """
-_base_ = './mask-rcnn-fpn_vit-base_coco.py'
+_base_ = ['./mask-rcnn-fpn_vit-base_coco.py', '../_base_/models/vit-large.py']
 model = dict(
-    backbone=dict(
-        embed_dim=1024,
-        depth=24,
-        num_heads=16,
-        drop_path_rate=0.2,
-        out_indices=(5, 11, 17, 23),
-        window_block_indexes=[i for i in range(24) if i not in (5, 11, 17, 23)],
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-large-p16_in1k/iter_499200.pth')),
+    backbone=dict(**_base_.vitdet_large, drop_path_rate=0.2, out_indices=(5, 11, 17, 23)),
     neck=[
         dict(type='mae_plugin.TapPyramid', in_channels=1024),
         dict(type='FPN', in_channels=[1024] * 4, out_channels=256, num_outs=5, norm_cfg=dict(type='BN')),

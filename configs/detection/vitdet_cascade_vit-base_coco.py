@@ -6,7 +6,6 @@
 and detectron2's projects/ViTDet/README.md; seeds differ by about 0.1). The numbers of the cascade, detectron2's, are
 the defaults of ``BoxCascadeRoIHead``: three stages, overlaps of 0.5, 0.6 and 0.7, regression scaled by 10, 20 and 30.
 """
-_base_ = './vitdet_mask-rcnn_vit-base_coco.py'
+_base_ = ['./vitdet_mask-rcnn_vit-base_coco.py', '../_base_/models/vitdet_cascade.py']
 recipe = dict(name='vitdet/cascade/base/coco')
-model = dict(
-    roi_head=dict(type='mae_plugin.BoxCascadeRoIHead', bbox_head=dict(reg_class_agnostic=True)))
+model = _base_.vitdet_cascade

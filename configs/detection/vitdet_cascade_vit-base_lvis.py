@@ -5,7 +5,6 @@
 100 epochs at batch 64. Published: 43.0 box AP, 38.9 mask AP (detectron2's projects/ViTDet/README.md; seeds
 differ by about 0.3).
 """
-_base_ = './vitdet_mask-rcnn_vit-base_lvis.py'
+_base_ = ['./vitdet_mask-rcnn_vit-base_lvis.py', '../_base_/models/vitdet_cascade.py']
 recipe = dict(name='vitdet/cascade/base/lvis')
-model = dict(
-    roi_head=dict(type='mae_plugin.BoxCascadeRoIHead', bbox_head=dict(reg_class_agnostic=True)))
+model = _base_.vitdet_cascade

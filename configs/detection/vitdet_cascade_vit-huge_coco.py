@@ -5,7 +5,6 @@
 75 epochs at batch 64; 32.9 GB an image in detectron2. Published: 58.7 box AP, 50.9 mask AP (Li et al., 2022, Table 5);
 58.7 and 51.0 in detectron2's projects/ViTDet/README.md; seeds differ by about 0.1.
 """
-_base_ = './vitdet_mask-rcnn_vit-huge_coco.py'
+_base_ = ['./vitdet_mask-rcnn_vit-huge_coco.py', '../_base_/models/vitdet_cascade.py']
 recipe = dict(name='vitdet/cascade/huge/coco')
-model = dict(
-    roi_head=dict(type='mae_plugin.BoxCascadeRoIHead', bbox_head=dict(reg_class_agnostic=True)))
+model = _base_.vitdet_cascade

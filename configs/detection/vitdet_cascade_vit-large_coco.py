@@ -5,7 +5,6 @@
 100 epochs at batch 64; 22.3 GB an image in detectron2. Published: 57.6 box AP, 49.8 mask AP (Li et al., 2022, Table
 5); 57.6 and 50.0 in detectron2's projects/ViTDet/README.md; seeds differ by about 0.1.
 """
-_base_ = './vitdet_mask-rcnn_vit-large_coco.py'
+_base_ = ['./vitdet_mask-rcnn_vit-large_coco.py', '../_base_/models/vitdet_cascade.py']
 recipe = dict(name='vitdet/cascade/large/coco')
-model = dict(
-    roi_head=dict(type='mae_plugin.BoxCascadeRoIHead', bbox_head=dict(reg_class_agnostic=True)))
+model = _base_.vitdet_cascade

@@ -5,7 +5,6 @@
 100 epochs at batch 64. Published: 49.2 box AP, 44.5 mask AP (detectron2's projects/ViTDet/README.md; seeds
 differ by about 0.3).
 """
-_base_ = './vitdet_mask-rcnn_vit-large_lvis.py'
+_base_ = ['./vitdet_mask-rcnn_vit-large_lvis.py', '../_base_/models/vitdet_cascade.py']
 recipe = dict(name='vitdet/cascade/large/lvis')
-model = dict(
-    roi_head=dict(type='mae_plugin.BoxCascadeRoIHead', bbox_head=dict(reg_class_agnostic=True)))
+model = _base_.vitdet_cascade

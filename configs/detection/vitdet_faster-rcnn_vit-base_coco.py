@@ -11,16 +11,13 @@ model = dict(
     type='FasterRCNN',
     data_preprocessor=dict(pad_mask=False),
     roi_head=dict(mask_roi_extractor=None, mask_head=None))
+without_masks = {
+    'LoadAnnotations': dict(type='LoadAnnotations', with_bbox=True),
+    'mae_plugin.FixedSizeCrop': dict(type='mae_plugin.FixedSizeCrop', crop_size=(1024, 1024)),
+}
 train_dataloader = dict(
     dataset=dict(
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='RandomResize', scale=(1024, 1024), ratio_range=(.1, 2.), keep_ratio=True, backend='pillow'),
-            dict(type='mae_plugin.FixedSizeCrop', crop_size=(1024, 1024)),
-            dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-5, 1e-5), keep_empty=False),
-            dict(type='PackDetInputs'),
-        ]))
+        pipeline=[without_masks.get(step['type'], step) for step in _base_.train_dataloader.dataset.pipeline]))
 val_evaluator = dict(metric='bbox')
 test_evaluator = val_evaluator
+del without_masks

@@ -6,17 +6,9 @@
 AP (Li et al., 2022, Table 5); 56.7 and 50.2 in detectron2's projects/ViTDet/README.md; seeds differ by about 0.1.
 detectron2's file warms up for 187.5 iterations, the share of the run that its 100 epochs have; the paper says 250.
 """
-_base_ = './vitdet_mask-rcnn_vit-base_coco.py'
+_base_ = ['./vitdet_mask-rcnn_vit-base_coco.py', '../_base_/models/vit-huge.py']
 recipe = dict(name='vitdet/mask-rcnn/huge/coco')
-model = dict(
-    backbone=dict(
-        embed_dim=1280,
-        depth=32,
-        num_heads=16,
-        drop_path_rate=0.5,
-        window_block_indexes=[i for i in range(32) if i not in (7, 15, 23, 31)],
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-huge-p14_in1k/iter_499200.pth', resize=True)),
-    neck=dict(in_channels=1280))
+model = dict(backbone=dict(**_base_.vitdet_huge, drop_path_rate=0.5), neck=dict(in_channels=1280))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.9, no_decay=()))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.001, by_epoch=False, begin=0, end=250),

@@ -5,15 +5,7 @@
 100 epochs at batch 64, at half the learning rate of B and L; norms and positions decay too. Needs the package ``lvis``.
 Published: 49.1 box AP, 46.0 mask AP (detectron2's projects/ViTDet/README.md; seeds differ by about 0.3).
 """
-_base_ = './vitdet_mask-rcnn_vit-base_lvis.py'
+_base_ = ['./vitdet_mask-rcnn_vit-base_lvis.py', '../_base_/models/vit-huge.py']
 recipe = dict(name='vitdet/mask-rcnn/huge/lvis')
-model = dict(
-    backbone=dict(
-        embed_dim=1280,
-        depth=32,
-        num_heads=16,
-        drop_path_rate=0.4,
-        window_block_indexes=[i for i in range(32) if i not in (7, 15, 23, 31)],
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-huge-p14_in1k/iter_499200.pth', resize=True)),
-    neck=dict(in_channels=1280))
+model = dict(backbone=dict(**_base_.vitdet_huge, drop_path_rate=0.4), neck=dict(in_channels=1280))
 optim_wrapper = dict(optimizer=dict(lr=1e-4), paramwise_cfg=dict(layer_decay_rate=0.9, no_decay=()))

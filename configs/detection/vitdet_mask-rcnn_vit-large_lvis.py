@@ -5,15 +5,7 @@
 100 epochs at batch 64. Published: 46.1 box AP, 43.6 mask AP (detectron2's projects/ViTDet/README.md; seeds differ by
 about 0.3).
 """
-_base_ = './vitdet_mask-rcnn_vit-base_lvis.py'
+_base_ = ['./vitdet_mask-rcnn_vit-base_lvis.py', '../_base_/models/vit-large.py']
 recipe = dict(name='vitdet/mask-rcnn/large/lvis')
-model = dict(
-    backbone=dict(
-        embed_dim=1024,
-        depth=24,
-        num_heads=16,
-        drop_path_rate=0.4,
-        window_block_indexes=[i for i in range(24) if i not in (5, 11, 17, 23)],
-        init_cfg=dict(checkpoint='work_dirs/mae_vit-large-p16_in1k/iter_499200.pth')),
-    neck=dict(in_channels=1024))
+model = dict(backbone=dict(**_base_.vitdet_large, drop_path_rate=0.4), neck=dict(in_channels=1024))
 optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.8))

@@ -5,6 +5,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook, RuntimeInfoHook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
+from torch.nn.parallel import DistributedDataParallel
 
 from mae_plugin.registry import HOOKS
 
@@ -33,11 +34,11 @@ class MeanLossHook(RuntimeInfoHook):
 
 @HOOKS.register_module()
 class HalfGradientHook(Hook):
-    """Send gradients between processes in float16, as ViTDet's recipe does; nothing when there is one process."""
+    """Send gradients between processes in float16, as ViTDet's recipe does; only DDP's, so not those of one process."""
 
     def before_train(self, runner) -> None:
         """Give the model's DDP wrapper PyTorch's ``fp16_compress_hook``."""
-        if is_model_wrapper(runner.model):
+        if isinstance(runner.model, DistributedDataParallel):  # FSDP and others take hooks of another signature
             runner.model.register_comm_hook(None, fp16_compress_hook)
 
 
