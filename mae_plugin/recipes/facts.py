@@ -34,8 +34,8 @@ class _Run(NamedTuple):
 def read_facts(cfg, recipe: Recipe, batch: int) -> dict[str, object]:
     """All facts of a config, as far as they can be compared with those of ``recipe``.
 
-    Not compared are the decoders of images and what they do about the orientation noted in a file, random numbers, and
-    what only costs time.
+    Not compared are the decoders of images and what they do about the orientation noted in a file, the seed, where data
+    lies, and what only costs time.
 
     Args:
         cfg: The config.
