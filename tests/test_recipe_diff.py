@@ -17,10 +17,12 @@ from mae_plugin.recipes.groups import build_model, layer_of
 from mae_plugin.recipes.lr_curve import cosine, of_schedulers, polynomial, steps
 from mae_plugin.recipes.published import ANY
 from mae_plugin.utils.run_config import load_config
+from mae_plugin.utils.schedule import fit_batch
 
 CONFIGS = Path(__file__).parents[1] / 'configs'
 PRETRAIN = 'pretrain/mae_vit-base-p16_in1k.py'
 FINETUNE = 'classification/vit-base_in1k.py'
+SCRATCH = 'classification/scratch-vit-base_in1k.py'
 PROBE = 'classification/linear-probe_vit-base_in1k.py'
 DETECT = 'detection/vitdet_mask-rcnn_vit-base_coco.py'
 LVIS = 'detection/vitdet_cascade_vit-base_lvis.py'
@@ -87,6 +89,15 @@ CHANGES = [
     (PRETRAIN, 'model.backbone.freeze_pos_embed=False', 'trained'),
     (PRETRAIN, '+model.backbone.drop_path_rate=0.1', 'encoder.drop path'),
     (PRETRAIN, 'resume=True', 'resumes by itself'),
+    (PRETRAIN, '+train_dataloader.sampler.shuffle=False', 'order of images'),
+    (PRETRAIN, 'randomness.diff_rank_seed=False', 'seeds of the processes'),
+    (PRETRAIN, 'train_dataloader.dataset.split=val', 'train split'),
+    (FINETUNE, 'train_dataloader.sampler.shuffle=False', 'order of images'),
+    (FINETUNE, 'randomness=None', 'seeds of the processes'),
+    (FINETUNE, '+optim_wrapper.loss_scale=512', 'loss scale'),
+    (FINETUNE, '+optim_wrapper.accumulative_counts=4', 'batch'),
+    (FINETUNE, '+model.head.loss.loss_weight=3', 'loss weight'),
+    (FINETUNE, 'model.head.loss.use_soft=False', 'labels of the loss'),
     (FINETUNE, 'optim_wrapper.paramwise_cfg.layer_decay_rate=0.75', 'layer decay'),
     (FINETUNE, "optim_wrapper.paramwise_cfg.no_decay=('1d','pos_embed')", 'weight decay of the class token'),
     (FINETUNE, 'param_scheduler.0.end=6000', 'lr, half of the warm-up'),
@@ -105,7 +116,14 @@ CHANGES = [
     (FINETUNE, 'train_dataloader.dataset.pipeline.1.color_jitter=0.4', 'train colour jitter'),
     (FINETUNE, 'test_dataloader.dataset.pipeline.1.crop_pct=1.0', 'test resize'),
     (FINETUNE, 'test_dataloader.dataset.pipeline.1.input_size=256', 'test crop'),
-    ('classification/scratch-vit-base_in1k.py', 'custom_hooks.0.momentum=1e-3', 'moving average of the weights'),
+    (SCRATCH, 'custom_hooks.0.momentum=1e-3', 'moving average of the weights'),
+    (SCRATCH, '+custom_hooks.0.ema_type=StochasticWeightAverage', 'moving average of the weights'),
+    (SCRATCH, '+custom_hooks.0.interval=100', 'steps between averages'),
+    (SCRATCH, '+custom_hooks.0.begin_iter=6240', 'moving average begins, iteration'),
+    (SCRATCH, '+custom_hooks.0.begin_epoch=20', 'moving average begins, epoch'),
+    ('classification/partial-half-block_vit-large_in1k.py', 'model.backbone.trainable_blocks=1', 'trained'),
+    ('classification/partial-1-block_vit-large_in1k.py', 'model.backbone.trainable_blocks=2', 'trained'),
+    ('classification/partial-4-blocks_vit-large_in1k.py', 'model.backbone.trainable_blocks=3', 'trained'),
     (PROBE, 'optim_wrapper.optimizer.momentum=0.95', 'optimizer momentum'),
     (PROBE, 'optim_wrapper.optimizer.trust_coeff=0.01', 'trust coefficient'),
     (PROBE, 'model.neck.affine=True', 'norm before the head'),
@@ -166,10 +184,52 @@ def test_a_changed_number_is_found(path, option, fact):
     (PRETRAIN, '+optim_wrapper.paramwise_cfg.bias_mult=2', 'optim_wrapper.paramwise_cfg.bias_mult'),
     (PRETRAIN, 'param_scheduler.1.type=CosineRestartLR', 'param_scheduler'),
     (PRETRAIN, '+param_scheduler.0.colour=red', 'param_scheduler'),
-    ('classification/scratch-vit-base_in1k.py', 'custom_hooks.0.type=SwitchHook', 'custom_hooks'),
+    (PRETRAIN, '+train_dataloader.dataset.max_images=1000', 'train_dataloader.dataset.max_images'),
+    (PRETRAIN, '+train_dataloader.batch_sampler.type=Sorted', 'train_dataloader.batch_sampler'),
+    (FINETUNE, '+train_dataloader.dataset.indices=1000', 'train_dataloader.dataset.indices'),
+    (FINETUNE, '+test_dataloader.dataset.indices=1000', 'test_dataloader.dataset.indices'),
+    (DETECT, '+train_dataloader.dataset.indices=1000', 'train_dataloader.dataset.indices'),
+    (DETECT, '+train_dataloader.dataset.filter_cfg.least=9', 'train_dataloader.dataset.filter_cfg.least'),
+    (SEGMENT, '+train_dataloader.dataset.reduce_zero_label=False', 'train_dataloader.dataset.reduce_zero_label'),
+    (SCRATCH, 'custom_hooks.0.type=SwitchHook', 'custom_hooks.0'),
+    (SCRATCH, '+custom_hooks.0.update_buffers=True', 'custom_hooks.0.update_buffers'),
 ])
 def test_what_is_not_understood_is_said(path, option, named):
     assert f'not understood: {named}' in differences(path, option)
+
+
+def test_every_unknown_hook_is_said():
+    found = differences(SCRATCH, 'custom_hooks=[{"type":"SwitchHook"},{"type":"FreezeHook"}]')
+    assert [found[f'not understood: custom_hooks.{i}'].here for i in range(2)] == ['SwitchHook', 'FreezeHook']
+
+
+@pytest.mark.parametrize('times', [1, 4])
+def test_settings_of_wrapped_data_sets_are_found(times):
+    cfg = load_config(CONFIGS / DETECT)
+    need(cfg)
+    inner = dict(cfg.train_dataloader.dataset, indices=1000)
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=times, dataset=inner)
+    assert [difference.fact for difference in compare(cfg, cfg.recipe.name)] == [
+        'not understood: train_dataloader.dataset.dataset.indices']  # the run is counted in iterations
+
+
+@pytest.mark.parametrize('path', [PRETRAIN, FINETUNE, SCRATCH, PROBE, DETECT, LVIS, SEGMENT])
+def test_an_accumulated_batch_is_the_published_one(path):
+    cfg = load_config(CONFIGS / path)
+    need(cfg)
+    name = cfg.recipe.name
+    fit_batch(cfg, 'accumulate', path)  # without a launcher, so by one process
+    assert cfg.optim_wrapper.accumulative_counts * cfg.recipe.batch_size == RECIPES[name].batch > cfg.recipe.batch_size
+    found = compare(cfg, name)
+    assert not found, '\n' + table(found)
+    cfg.optim_wrapper.accumulative_counts *= 2
+    assert 'batch' in {difference.fact for difference in compare(cfg, name)}
+
+
+def test_accumulation_makes_another_batch():
+    found = differences(FINETUNE, '+optim_wrapper.accumulative_counts=4')
+    assert (found['batch'].published, found['batch'].here) == (1024, 4096)
+    assert 'lr' not in found and 'iterations' not in found  # the rate follows the batch, and as many images are seen
 
 
 def test_another_batch():
@@ -279,6 +339,7 @@ def mmdet_project(cfg):
     cfg.optim_wrapper.update(
         constructor='LayerDecayOptimizerConstructor',
         paramwise_cfg=dict(decay_rate=0.7, decay_type='layer_wise', num_layers=12))
+    cfg.pop('randomness')
     return cfg
 
 
@@ -291,7 +352,8 @@ def test_deviations_of_mmdets_vitdet():
         'train padding', 'test padding', 'train crop moves', 'least side of an image',
         'train images left without an object', 'pyramid.initial convolutions', 'code of ViT: checkpoints that load',
         'code of ViT: attention', 'code of LayerDecayOptimizerConstructor: depth for the layer decay',
-        'not understood: the optimizer groups', 'layer decay', 'trained'}  # the project itself is not here
+        'not understood: the optimizer groups', 'layer decay', 'trained',  # the project itself is not here
+        'seeds of the processes'}
 
 
 # -- Parts -------------------------------------------------------------------------------------------------------------

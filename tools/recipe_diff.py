@@ -24,7 +24,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--recipe', help="name of the published recipe; default: the config's own, recipe.name")
     parser.add_argument(
         '--batch', type=int, metavar='N', help="images of a step over all processes; default: the config's "
-        'recipe.batch_size, and for a config without one the published batch')
+        'recipe.batch_size, and for a config without one the published batch, times accumulative_counts')
     parser.add_argument('--list', action='store_true', help='list the names of the published recipes')
     parser.add_argument('--json', action='store_true', help='print the differences as JSON')
     parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',

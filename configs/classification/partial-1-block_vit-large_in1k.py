@@ -5,5 +5,5 @@
 Published: 81.0 % top-1, the best of 50, 100 and 200 epochs (He et al., 2022, section 4.3); here are 50.
 """
 _base_ = './vit-large_in1k-raw.py'
-recipe = dict(name='partial/large')
+recipe = dict(name='partial/large/1')
 model = dict(backbone=dict(trainable_blocks=1))

@@ -8,5 +8,5 @@ pretraining on raw pixels (He et al., 2022, section 4.3 and Fig. 9). Each point 
 v3; tuning all blocks gives 84.9 %. Ours: the mean of the patch tokens is what is classified, as in full fine-tuning.
 """
 _base_ = './vit-large_in1k-raw.py'
-recipe = dict(name='partial/large')
+recipe = dict(name='partial/large/4')
 model = dict(backbone=dict(trainable_blocks=4))

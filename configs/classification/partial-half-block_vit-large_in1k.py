@@ -6,5 +6,5 @@ Published: 79.1 % top-1, the best of 50, 100 and 200 epochs (He et al., 2022, se
 the same weights has 73.5; here are 50.
 """
 _base_ = './vit-large_in1k-raw.py'
-recipe = dict(name='partial/large')
+recipe = dict(name='partial/large/half')
 model = dict(backbone=dict(trainable_blocks=0.5))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .effects import BEHAVIOUR, effect_of
-from .facts import dense_part, read_facts
+from .facts import accumulated, dense_part, read_facts
 from .lr_curve import ZERO
 from .parts import bare, flat
 from .published import ANY, RECIPES, Fact, Recipe
@@ -34,7 +34,8 @@ def compare(cfg, name: str, batch: int | None = None) -> list[Difference]:
     Args:
         cfg: The config.
         name: A name of :data:`RECIPES`.
-        batch: Images of a step over all processes; by default the config's ``recipe.batch_size``, else the published.
+        batch: Images of a step over all processes; by default the config's ``recipe.batch_size``, else the published
+            one, times ``accumulative_counts``.
 
     Raises:
         KeyError: There is no such recipe.
@@ -46,9 +47,10 @@ def compare(cfg, name: str, batch: int | None = None) -> list[Difference]:
     if missing:
         raise ValueError(f'{cfg.filename} has no {", ".join(missing)}: a config for training is needed')
     recipe = RECIPES[name]
-    batch = batch or (cfg.get('recipe') or {}).get('batch_size') or recipe.batch
+    iterations = accumulated(cfg)
+    batch = batch or ((cfg.get('recipe') or {}).get('batch_size') or recipe.batch) * iterations
     with _quiet():
-        published = published_facts(recipe, batch, cfg.get('default_scope'))
+        published = published_facts(recipe, batch, iterations, cfg.get('default_scope'))
         here = read_facts(cfg, recipe, batch)
     found = [_difference(name, fact, published.get(fact), here.get(fact)) for fact in {**published, **here}]
     return [difference for difference in found if difference] + _behaviour(cfg)
@@ -66,12 +68,19 @@ def _quiet():
         logging.disable(logging.NOTSET)
 
 
-def published_facts(recipe: Recipe, batch: int, scope: str | None) -> dict[str, Fact]:
-    """All facts of a recipe at a batch, the learning rate at its points among them, the heads leaf by leaf."""
+def published_facts(recipe: Recipe, batch: int, iterations: int, scope: str | None) -> dict[str, Fact]:
+    """All facts of a recipe, the learning rate at its points among them, the heads leaf by leaf.
+
+    Args:
+        recipe: The recipe.
+        batch: Images of a step.
+        iterations: Of a step.
+        scope: Of the library that the heads are of.
+    """
     curve, times = recipe.curve, recipe.batch / batch
     source = 'the schedule at these iterations'
     facts = {'batch': Fact(recipe.batch, 'the schedule is made for it'),
-             'iterations': Fact(round(curve.length * times), 'epochs by drop_last'),
+             'iterations': Fact(round(curve.length * times * iterations), 'epochs by drop_last'),
              'lr': Fact(curve.peak / times if recipe.scales else curve.peak, source)}
     facts.update({f'lr, {name}': Fact(curve.at(i) / curve.peak, source) for name, i in curve.points.items()})
     facts['lr, last iteration, first layer'] = facts['lr, last iteration']

@@ -39,6 +39,8 @@ EFFECTS: tuple[tuple[str, str, str], ...] = (
     ('gradients are sent in', 'vitdet', "51.4 to 51.6 box AP with float16, says mmdet's docstring"),
     ('gradient clipping', '', 'not measured; people add it against NaN (facebookresearch/mae#42)'),
     ('moving average', 'scratch', 'B 82.1 to 82.3, L 81.5 to 82.6, H 80.9 to 83.1 ([MAE] A.2)'),
+    ('seeds of the processes', 'pretrain', 'masks alike on all processes, unless each is a function of its image'),
+    ('seeds of the processes', '', 'drop path, mixup and erasing alike on all processes'),
     ('resumes by itself', '', 'a work directory that is used again goes on with the run in it, unasked'),
     ('train crop area', 'pretrain', 'ViT-L: random size 84.9 / 73.5, fixed size 84.7 / 73.1 ([MAE] Table 1e)'),
     ('train colour jitter', 'pretrain', 'ViT-L: 84.3 / 71.9 with it, 84.9 / 73.5 without ([MAE] Table 1e)'),

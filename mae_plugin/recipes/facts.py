@@ -9,6 +9,7 @@ from mmengine.registry import MODELS
 
 from . import data, models
 from .groups import build_model, group_facts
+from .loaders import dataset_facts, loader_facts
 from .lr_curve import of_schedulers
 from .parts import Part, bare, flat, read, with_defaults
 from .published import Recipe
@@ -22,7 +23,7 @@ _NO_EFFECT = {  # hooks without effect on the weights
 
 
 class _Run(NamedTuple):
-    """Iterations of a run and of an epoch, if known, and of an epoch over those of the published one."""
+    """Images of a step; iterations of a run and of an epoch, if known, and of an epoch over the published one's."""
 
     batch: int
     length: int | None
@@ -33,8 +34,8 @@ class _Run(NamedTuple):
 def read_facts(cfg, recipe: Recipe, batch: int) -> dict[str, object]:
     """All facts of a config, as far as they can be compared with those of ``recipe``.
 
-    Not compared are the decoders of images and what they do about the orientation noted in a file, random numbers, and
-    what only costs time.
+    Not compared are the decoders of images and what they do about the orientation noted in a file, the seed, where data
+    lies, and what only costs time.
 
     Args:
         cfg: The config.
@@ -42,7 +43,7 @@ def read_facts(cfg, recipe: Recipe, batch: int) -> dict[str, object]:
         batch: Images of a step, over all processes.
     """
     run = _run(cfg, recipe, batch)
-    facts = {'batch': batch, 'iterations': run.length, **_loader(cfg, batch), **_optimizer(cfg), **_model(cfg)}
+    facts = {'batch': batch, 'iterations': run.length, **loader_facts(cfg, recipe), **_optimizer(cfg), **_model(cfg)}
     lowest = 1.
     try:
         groups = group_facts(cfg, build_model(cfg))
@@ -50,20 +51,30 @@ def read_facts(cfg, recipe: Recipe, batch: int) -> dict[str, object]:
             lowest = groups['layer decay'] ** (facts.get('encoder.depth', 0) + 1)
     except Exception as error:  # a library's model or constructor may fail in any way
         groups = {'not understood: the optimizer groups': f'{type(error).__name__}: {error}'}
-    return {**facts, **groups, **_lr(cfg, recipe, run, lowest), **_hooks(cfg), **_file_name(cfg), **_pipelines(cfg),
-            'resumes by itself': bool(cfg.get('resume', False))}
+    return {**facts, **groups, **_lr(cfg, recipe, run, lowest), **_hooks(cfg), **_file_name(cfg), **dataset_facts(cfg),
+            'resumes by itself': bool(cfg.get('resume', False)), 'seeds of the processes': _seeds(cfg)}
+
+
+def accumulated(cfg) -> int:
+    """Iterations of a step."""
+    return cfg.optim_wrapper.get('accumulative_counts', 1)
 
 
 def _run(cfg, recipe: Recipe, batch: int) -> _Run:
     """How long the run is."""
     train, loader = cfg.train_cfg, cfg.train_dataloader
     whole = math.floor if loader.get('drop_last', False) else math.ceil
-    epoch = whole(recipe.images / batch) if recipe.images else None
+    iteration = batch / accumulated(cfg)
+    epoch = whole(recipe.images / iteration) if recipe.images else None
     if train.get('max_iters'):
-        return _Run(batch, train['max_iters'], epoch, recipe.batch / batch)
+        return _Run(batch, train['max_iters'], epoch, recipe.batch / iteration)
     if epoch is None:
         return _Run(batch, None, None, 1.)
     return _Run(batch, train['max_epochs'] * epoch, epoch, epoch / (recipe.images // recipe.batch))
+
+
+def _seeds(cfg) -> str:
+    return 'one each' if (cfg.get('randomness') or {}).get('diff_rank_seed', False) else 'one for all'
 
 
 def _file_name(cfg) -> dict[str, object]:
@@ -74,32 +85,10 @@ def _file_name(cfg) -> dict[str, object]:
     return {'images of a process': f'{size}, and the file name says {named[2]}'} if wrong else {}
 
 
-def _loader(cfg, batch: int) -> dict[str, object]:
-    """How the images of an epoch become batches."""
-    loader = cfg.train_dataloader
-    sampler = Part(loader.get('sampler'), 'train_dataloader.sampler')
-    sampler.ignore('shuffle', 'seed', 'round_up')
-    if sampler.type == 'KeyedSampler':
-        multiple = sampler('epoch_multiple')
-        facts = {'short batches': 'none', 'images beyond the last whole batch': 'in the next epoch' if multiple in (
-            None, 1) else 'left out' if multiple == batch else f'left out, of {multiple}'}
-    elif sampler.type == 'InfiniteSampler':
-        facts = {'short batches': 'none', 'images beyond the last whole batch': 'in the next epoch'}
-    elif sampler.type == 'RepeatFactorSampler':
-        facts = {'short batches': 'none', 'repeat factor of rare classes': sampler('threshold')}
-    elif sampler.type == 'DefaultSampler':
-        drop = loader.get('drop_last', False)
-        facts = {'short batches': 'none' if drop else 'one an epoch', 'images beyond the last whole batch':
-                 'left out' if drop else 'a short batch'}
-    else:
-        facts = {'not understood: train_dataloader.sampler': sampler.type}
-    return {**facts, **sampler.unread()}
-
-
 def _optimizer(cfg) -> dict[str, object]:
     wrapper = Part(cfg.optim_wrapper, 'optim_wrapper')
     wrapper.type = wrapper.type or 'OptimWrapper'
-    wrapper.ignore('loss_scale', 'constructor', 'accumulative_counts', 'cache_enabled')
+    wrapper.ignore('constructor', 'accumulative_counts', 'cache_enabled')  # read elsewhere; of no effect
     paramwise = Part(wrapper('paramwise_cfg'), 'optim_wrapper.paramwise_cfg')
     paramwise.ignore(*_PARAMWISE)
     dtype = wrapper('dtype', None)
@@ -111,7 +100,8 @@ def _optimizer(cfg) -> dict[str, object]:
         precision = wrapper.type
     optimizer = Part(wrapper('optimizer'), 'optim_wrapper.optimizer')
     optimizer.ignore('lr', 'fused', 'foreach')
-    facts = {'precision': precision, 'gradient clipping': wrapper('clip_grad'), 'optimizer': optimizer.type,
+    facts = {'precision': precision, 'loss scale': wrapper('loss_scale', 'dynamic'),
+             'gradient clipping': wrapper('clip_grad'), 'optimizer': optimizer.type,
              'weight decay': float(optimizer('weight_decay', 0.))}
     if optimizer.type == 'AdamW':
         facts['optimizer betas'] = tuple(optimizer('betas', (0.9, 0.999)))
@@ -207,37 +197,28 @@ def dense_part(part, scope: str):
 
 def _hooks(cfg) -> dict[str, object]:
     facts = {'moving average of the weights': None, 'gradients are sent in': 'float32'}
-    for hook in cfg.get('custom_hooks') or ():
-        hook = Part(hook, 'custom_hooks')
+    for i, hook in enumerate(cfg.get('custom_hooks') or ()):
+        hook = Part(hook, f'custom_hooks.{i}')
+        if hook.type in _NO_EFFECT:
+            continue
         if hook.type == 'EMAHook':
-            facts['moving average of the weights'] = 1 - hook('momentum', 0.0002)
+            facts.update(_moving_average(hook, accumulated(cfg)))
         elif hook.type in ('HalfGradientHook', 'Fp16CompresssionHook'):
             facts['gradients are sent in'] = 'float16'
-        elif hook.type not in _NO_EFFECT:
-            facts['not understood: custom_hooks'] = hook.type
+        else:
+            facts[f'not understood: {hook.path}'] = hook.type
+            continue
+        facts.update(hook.unread())
     return facts
 
 
-def _pipelines(cfg) -> dict[str, object]:
-    facts, dataset = {}, cfg.train_dataloader.dataset
-    while 'dataset' in dataset:  # a wrapper
-        if bare(dataset.type) == 'ClassBalancedDataset':
-            facts['repeat factor of rare classes'] = f'{dataset.get("oversample_thr")}, rounded up'
-        elif bare(dataset.type) != 'RepeatDataset':
-            facts['not understood: train_dataloader.dataset'] = dataset.type
-        dataset = dataset.dataset
-    facts.update(data.pipeline_facts(dataset.get('pipeline', ()), 'train_dataloader.dataset.pipeline', 'train',
-                                     cfg.model.backbone.get('img_size', 224)))
-    if cfg.get('test_dataloader') and cfg.get('default_scope') in ('mmpretrain', 'mmdet', 'mmseg') and (
-            bare(cfg.model.type) not in ('MAE', 'MaskedAutoencoder')):
-        tests = cfg.test_dataloader.dataset.get('pipeline', ())
-        facts.update(data.pipeline_facts(tests, 'test_dataloader.dataset.pipeline', 'test'))
-    if dataset.get('holdout'):
-        facts['images held out'] = dataset.holdout
-    if cfg.get('default_scope') == 'mmseg':
-        facts.setdefault('test scales', 'one')
-    if cfg.get('default_scope') == 'mmdet':
-        filters = dataset.get('filter_cfg') or {}
-        facts['images without an object'] = 'left out' if filters.get('filter_empty_gt') else 'in'
-        facts['least side of an image'] = filters.get('min_size') or 0
-    return facts
+def _moving_average(hook: Part, iterations: int) -> dict[str, object]:
+    """The decay of a step of some iterations, for MMEngine averages at every iteration."""
+    hook.ignore('strict_load', 'device')
+    kind = bare(hook('ema_type', 'ExponentialMovingAverage'))
+    decay, interval = 1 - hook('momentum', 0.0002), hook('interval', 1)
+    return {'moving average of the weights':
+            decay ** (iterations / interval) if kind == 'ExponentialMovingAverage' else kind,
+            'moving average begins, iteration': hook('begin_iter') or None,
+            'moving average begins, epoch': hook('begin_epoch') or None,
+            'steps between averages': interval / iterations if interval > iterations else None}

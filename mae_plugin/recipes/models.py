@@ -187,7 +187,10 @@ def _classifier(part: Part) -> dict[str, object]:
     known = init and init['type'] == 'TruncNormal' and init['layer'] == 'Linear'
     facts = {'classes': part('num_classes'), 'initial weights of the head':
              f'truncated normal, {init["std"]:g}' if known else init}
-    loss.ignore('loss_weight', 'num_classes', 'use_soft')
+    loss.ignore('num_classes')
+    soft = loss('use_soft', False)
+    facts.update({'loss weight': loss('loss_weight', 1.),
+                  'labels of the loss': 'soft' if soft or loss.type == 'LabelSmoothLoss' else 'hard'})
     if loss.type == 'LabelSmoothLoss':
         facts['label smoothing'] = loss('label_smooth_val')
         if loss('mode', 'original') != 'original':

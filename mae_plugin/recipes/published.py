@@ -73,6 +73,9 @@ EVERYWHERE = {
     **said('util/misc.py: clip_grad=None; [MAE] A.1', {'gradient clipping': None}),
     **said('engine_pretrain.py:47; engine_finetune.py', {
         'precision': 'half precision', 'gradients are sent in': 'float32'}),
+    **said('torch.cuda.amp.GradScaler by default: util/misc.py', {'loss scale': 'dynamic'}),
+    **said('main_pretrain.py: seed + rank', {'seeds of the processes': 'one each'}),
+    **said('main_pretrain.py: DistributedSampler', {'order of images': 'random'}),
     **said('main_pretrain.py:148', {'short batches': 'none', 'images beyond the last whole batch': ANY}),
     **said('util/datasets.py:24-28', {'normalisation': "ImageNet's mean and deviation, red first"}),
     **said('util/misc.py: load_model, only with --resume', {'resumes by itself': False}),
@@ -109,7 +112,7 @@ def _pretrain(size: str, target: str, epochs: int) -> Recipe:
 
 CLASSIFY = {
     **EVERYWHERE,
-    **said('main_finetune.py; main_linprobe.py', {'lr follows the batch': True, 'classes': 1000}),
+    **said('main_finetune.py; main_linprobe.py', {'lr follows the batch': True, 'classes': 1000, 'loss weight': 1.}),
     **said('util/datasets.py:51-65', {
         'test resize': ('short side', 256), 'test interpolation': 'bicubic (PIL)', 'test crop': 224}),
     **said('util/datasets.py:37-48', {
@@ -132,7 +135,7 @@ FINETUNE = {
         'train erasing happens': 'after normalisation'}),
     **said('main_finetune.py:97-109; [MAE] Table 9', {
         'train mixup': 0.8, 'train CutMix': 1., 'label smoothing': 0.1, 'loss': 'cross entropy',
-        'train mixing': 'a batch with probability 1, CutMix in 0.5 of them'}),
+        'labels of the loss': 'soft', 'train mixing': 'a batch with probability 1, CutMix in 0.5 of them'}),
     **said('main_finetune.py:251-257', {'initial weights of the head': 'truncated normal, 2e-05'})}
 _POOLED = dict(output='mean of the patches, then a fresh norm')
 
@@ -175,15 +178,17 @@ def _linear_probe(size: str) -> Recipe:
              **said('main_linprobe.py:224-227', {'trained': 'what follows the encoder', 'layer decay': 1.}),
              **said('main_linprobe.py:189-222', {
                  'norm before the head': 'BatchNorm without affine, eps 1e-06',
-                 'initial weights of the head': 'truncated normal, 0.01', 'loss': 'cross entropy'}),
+                 'initial weights of the head': 'truncated normal, 0.01', 'loss': 'cross entropy',
+                 'labels of the loss': 'hard'}),
              **said('util/crop.py:15-42', {
                  'train crop sampling': 'one try, sides clipped', 'train order of transforms': ('crop', 'flip')})}
     return Recipe(facts, cosine(6.4, 10 * 78, epochs * 78), 16384)
 
 
-def _partial(recipe: Recipe) -> Recipe:
-    """[MAE] section 4.3: as fine-tuning from raw pixels; the blocks are the experiment, the epochs 50, 100 or 200."""
-    return recipe._replace(facts={**recipe.facts, **said('[MAE] section 4.3, Fig. 9', {'trained': ANY})})
+def _partial(recipe: Recipe, blocks: str) -> Recipe:
+    """[MAE] section 4.3: as fine-tuning from raw pixels, but for what is trained; the epochs are 50, 100 or 200."""
+    trained = f'{blocks}, final norm, what follows the encoder'
+    return recipe._replace(facts={**recipe.facts, **said('[MAE] section 4.3, Fig. 9', {'trained': trained})})
 
 
 _README, _TABLE_9 = 'FINETUNE.md, for the released weights', '[MAE] Table 9, for raw pixels'
@@ -199,7 +204,8 @@ RECIPES: dict[str, Recipe] = {
     **{f'linear-probe/{size}': _linear_probe(size) for size in SIZES},
     **{f'scratch/{size}': _scratch(size) for size in SIZES}}
 RECIPES['finetune/normalised/huge-448'] = _huge_448(RECIPES['finetune/normalised/huge'])
-RECIPES['partial/large'] = _partial(RECIPES['finetune/raw/large'])
+RECIPES.update({f'partial/large/{name}': _partial(RECIPES['finetune/raw/large'], blocks) for name, blocks in (
+    ('half', 'part of block 23'), ('1', 'block 23'), ('4', 'block 20, block 21, block 22, block 23'))})
 
 from .published_dense import DENSE_RECIPES  # noqa: E402  (made of what is above)
 

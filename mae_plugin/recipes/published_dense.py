@@ -13,7 +13,8 @@ from .published import ANY, Fact, Recipe, encoder, said
 _D2 = 'detectron2, projects/ViTDet/configs/'
 _COMMON = {'normalisation': "ImageNet's mean and deviation, red first", 'optimizer': 'AdamW', 'optimizer eps': 1e-8,
            'optimizer betas': (0.9, 0.999), 'gradient clipping': None, 'precision': 'half precision',
-           'short batches': 'none', 'moving average of the weights': None, 'resumes by itself': False,
+           'loss scale': 'dynamic', 'short batches': 'none', 'order of images': 'random',
+           'moving average of the weights': None, 'resumes by itself': False,
            'images beyond the last whole batch': ANY, 'lr follows the batch': ANY, 'trained': 'everything',
            'weight decay of weights': 'yes'}
 
@@ -23,6 +24,7 @@ _VITDET = {
     **said(f'{_D2}COCO/mask_rcnn_vitdet_b_100ep.py; configs/common/optim.py', {
         **_COMMON, 'weight decay': 0.1, 'gradients are sent in': 'float16', 'weight decay of biases': 'yes',
         'weight decay of relative position': 'yes'}),
+    **said('detectron2/engine/defaults.py: seed + rank', {'seeds of the processes': 'one each'}),
     **said('detectron2/solver/build.py:203-229: LayerNorm2d is no norm there', {'weight decay of other norms': 'yes'}),
     **said(f'{_D2}common/coco_loader_lsj.py', {
         'train flip': 0.5, 'train resize to fit': (1024, 1024), 'train resize range': (0.1, 2.),
@@ -158,6 +160,8 @@ _UPERNET_FACTS = {
         **_COMMON, 'weight decay': 0.05, 'layer decay': 0.65, 'gradients are sent in': 'float32'}),
     **said('mmcv_custom/layer_decay_optimizer_constructor.py:43: names with "backbone." never match', {
         'weight decay of the class token': 'yes', 'weight decay of the position embedding': 'yes'}),
+    # The run of 48.15 had --seed 0 for all processes (README.md, tools/train.py), which is no part of the method.
+    **said('README.md', {'seeds of the processes': ANY}),
     **said('mmcv_custom/layer_decay_optimizer_constructor.py:43', {
         'weight decay of relative position': 'yes', 'weight decay of layer scale': 'no', 'weight decay of biases': 'no',
         'weight decay of norms of the encoder': 'no', 'weight decay of other norms': 'no'}),
