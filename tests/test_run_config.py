@@ -10,6 +10,7 @@ from mae_plugin.datasets.making import ensure_folder
 from mae_plugin.utils import run_config
 
 DETECTION = str(ROOT / 'configs/detection/vitdet_faster-rcnn_vit-mini_digits.py')
+COCO = str(ROOT / 'configs/detection/vitdet_mask-rcnn_vit-base_coco.py')
 IMAGES = str(ROOT / 'configs/pretrain/mae_vit-small-p16_images.py')
 
 
@@ -77,6 +78,15 @@ def test_amp_is_a_type_that_the_model_runs_in(monkeypatch, config, dtype):
     finally:
         torch.set_autocast_dtype('cuda', default)
     assert cfg.optim_wrapper.dtype == dtype and tested == getattr(torch, dtype) and cfg.test_cfg.fp16
+
+
+@pytest.mark.parametrize('device, config, dtype', [
+    ('cpu', COCO, 'float32'), ('cuda', COCO, 'float16'), ('cpu', IMAGES, 'bfloat16')])
+def test_detection_on_the_cpu_is_in_float32(monkeypatch, device, config, dtype):
+    monkeypatch.setattr(mmengine.device, 'get_device', lambda: device)
+    cfg = run_config.load_config(config)
+    run_config.float32_for_detection_on_the_cpu(cfg)
+    assert cfg.optim_wrapper.dtype == dtype
 
 
 @pytest.mark.parametrize('switch', [run_config.set_amp, run_config.set_test_amp])

@@ -45,8 +45,8 @@ def run(run_tool, scenes, monkeypatch):  # noqa: F811
     return checked
 
 
-def pretrain(run, work_dir, iters=4, resume=False):
-    run('train', PRETRAIN, '--work-dir', work_dir, *(['--resume'] if resume else []), '--cfg-options', *SMALL,
+def pretrain(run, work_dir, iters=4, resume=False, options=()):
+    run('train', PRETRAIN, '--work-dir', work_dir, *(['--resume'] if resume else []), '--cfg-options', *SMALL, *options,
         'default_hooks.checkpoint.interval=2', f'train_cfg.max_iters={iters}', 'train_dataloader.batch_size=4')
     return work_dir / f'iter_{iters}.pth'
 
@@ -85,15 +85,20 @@ def test_one_checkpoint_starts_every_task(run, tmp_path, library):
 
 
 def test_pretraining_is_tested_with_the_loss_and_psnr_it_was_validated_with(run, tmp_path):
-    checkpoint = pretrain(run, tmp_path / 'run', iters=2)
-    run('test', PRETRAIN, checkpoint, '--work-dir', tmp_path / 'test', '--out', tmp_path / 'metrics.json',
-        '--cfg-options', *SMALL)
+    checkpoint = pretrain(run, tmp_path / 'run', iters=2, options=['train_cfg.val_interval=1'])
+    stored = tmp_path / 'run' / PRETRAIN.name
+    trained_with = stored.read_text()
+    run('test', stored, checkpoint, '--work-dir', tmp_path / 'run', '--out', tmp_path / 'metrics.json', '--amp',
+        '--cfg-options', 'test_dataloader.batch_size=3')
+    assert stored.read_text() == trained_with  # a test keeps its own
+    run('test', stored, checkpoint, '--work-dir', tmp_path / 'run', '--out', tmp_path / 'metrics.json')
     tested = json.loads((tmp_path / 'metrics.json').read_text())
     logged = [json.loads(line) for file in (tmp_path / 'run').glob('*/vis_data/scalars.json')
               for line in file.read_text().splitlines()]
-    validated = next(line for line in logged if 'mae/psnr' in line)
+    validated = [line for line in logged if 'mae/psnr' in line]
+    assert len(validated) == 2 and validated[0]['mae/masked_loss'] != validated[1]['mae/masked_loss']
     for name in ('mae/masked_loss', 'mae/psnr'):
-        assert tested[name] == pytest.approx(validated[name], rel=1e-6)
+        assert tested[name] == pytest.approx(validated[1][name], rel=1e-6)  # and no mean of the two
 
 
 def test_two_processes_are_one_with_twice_the_batch(run, scenes, tmp_path):
