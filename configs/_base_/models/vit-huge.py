@@ -1,6 +1,5 @@
-# ViT-H/14 where it differs from ViT-B/16, for a config to take: backbone=dict(**_base_.vit_huge, ...). Listed as a base it
-# changes no model by itself.
-# ViTDet's has patches of 16 pixels, to which the pretrained filters are resized.
+# ViT-H/14 where it differs from ViT-B/16, for a config to take: backbone=dict(**_base_.vit_huge, ...). Listed as a base
+# it changes no model by itself. ViTDet's has patches of 16 pixels, to which the pretrained filters are resized.
 vit_huge = dict(
     patch_size=14,
     embed_dim=1280,
