@@ -1,5 +1,5 @@
-# ViT-L/16 where it differs from ViT-B/16, for a config to take: backbone=dict(**_base_.vit_large, ...). Listed as a base
-# it changes no model by itself.
+# ViT-L/16 where it differs from ViT-B/16, for a config to take: backbone=dict(**_base_.vit_large, ...). Listed as a
+# base it changes no model by itself.
 vit_large = dict(
     embed_dim=1024,
     depth=24,
