@@ -104,7 +104,7 @@ def test_the_batch_is_that_of_the_recipe_on_eight_gpus(name):
     cfg = config(name)
     assert cfg.train_dataloader.batch_size * (32 if '448' in name else 8) == cfg.recipe.batch_size
     size = {768: 'base', 1024: 'large', 1280: 'huge'}[cfg.model.backbone.embed_dim]
-    assert cfg.recipe.get('name', size).split('/')[-1].removesuffix('-448') == size
+    assert size in (cfg.recipe.get('name') or size).removesuffix('-448').split('/')
     start = cfg.model.backbone.init_cfg
     assert start is None or f'vit-{size}' in start.checkpoint
     assert f'{name}.py' in Path(FOLDER / f'{name}.py').read_text()  # the command
