@@ -320,7 +320,8 @@ def test_a_rare_odd_box_is_only_said(coco, capsys):
         content['annotations'][10]['bbox'] = [3, 4, 0, 10]
         content['annotations'][11].update(area=0, segmentation=[])
     check_labels(coco(many), LOADERS)
-    assert 'annotation 11 of image 7, bbox [3, 4, 0, 10], area 1200, has no area (2 of 399 boxes' in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert 'annotation 11 of image 7, bbox [3, 4, 0, 10], area 1200, has no area (2 of 399 boxes' in printed
 
 
 XML = """<annotation><filename>{name}.jpg</filename><size><width>40</width><height>30</height></size>
