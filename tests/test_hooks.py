@@ -81,7 +81,8 @@ def test_a_schedule_of_another_length_is_not_resumed(runner):
     for end, resume in ((8, True), (4, False)):
         stored = checkpoint(runner.model, param_schedulers=[dict(end=2), dict(end=end)])
         CheckpointFitsHook(resume=resume).after_load_checkpoint(runner, stored)
-    with pytest.raises(ValueError, match=r'iter_4.pth ends at 4, that of the config at 8: .*max_iters, --fit-batch.*load_from'):
+    message = 'iter_4.pth ends at 4, that of the config at 8: .*max_iters, --fit-batch.*load_from'
+    with pytest.raises(ValueError, match=message):
         CheckpointFitsHook(resume=True).after_load_checkpoint(runner, stored)
 
 
