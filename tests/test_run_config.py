@@ -119,3 +119,14 @@ def test_crops_take_the_size_of_the_models_images():
 def test_processes_draw_different_numbers(config):
     """Or all of them would drop the same paths of their images and mix the same of them."""
     assert run_config.load_config(config).randomness == dict(seed=0, diff_rank_seed=True)
+
+
+@pytest.mark.parametrize('name, part', [('-continue', 'model'), ('-from-timm', 'model.backbone')])
+def test_a_resumed_run_does_not_ask_for_the_file_it_started_from(tmp_path, name, part):
+    path = IMAGES.replace('small-p16_images', f'base-p16_images{name}')
+    for resume in (None, 'auto'):
+        cfg = run_config.load_config(path, [f'+work_dir={tmp_path}'])
+        run_config.set_resume(cfg, resume)
+        start = (cfg.model if part == 'model' else cfg.model.backbone).init_cfg
+        assert (start is None) == (resume == 'auto')
+        (tmp_path / 'iter_2.pth').touch()
