@@ -496,6 +496,9 @@ def test_the_check_of_every_map_follows_the_loading(maps, head, expected):
     assert cfg.train_dataloader.dataset.pipeline[2] == dict(type='mae_plugin.CheckLabelMap', **expected)
     assert [transform.type for transform in cfg.train_dataloader.dataset.pipeline][1::2] == [
         'LoadAnnotations', 'PackSegInputs']
+    once = list(cfg.train_dataloader.dataset.pipeline)
+    check_maps_when_loaded(cfg, LOADERS)  # of a stored config
+    assert cfg.train_dataloader.dataset.pipeline == once
 
 
 @needs('mmseg')

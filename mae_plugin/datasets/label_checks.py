@@ -189,11 +189,14 @@ def check_maps_when_loaded(cfg, loaders: Sequence[str]) -> None:
         head = model.get('decode_head')
         classes = head.get('num_classes') if isinstance(head, Mapping) else None
         if dataset.library == 'mmseg' and isinstance(classes, int):
+            check = ConfigDict(type='mae_plugin.CheckLabelMap', num_classes=max(classes, 2),
+                               ignore_index=ignored_value(model))
             pipeline = dataset.cfg.get('pipeline') or []
+            # The config that a run has stored has the check already.
+            pipeline[:] = [transform for transform in pipeline if transform['type'] != check.type]
             loading = [i for i, transform in enumerate(pipeline) if transform['type'].endswith('LoadAnnotations')]
             for i in reversed(loading):
-                pipeline.insert(i + 1, ConfigDict(type='mae_plugin.CheckLabelMap', num_classes=max(classes, 2),
-                                                  ignore_index=ignored_value(model)))
+                pipeline.insert(i + 1, check)
 
 
 def datasets_of(cfg, loaders: Sequence[str]) -> Iterator[LabelledImages]:
