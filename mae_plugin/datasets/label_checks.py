@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-_RANKS = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK')  # by launcher
 _LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
 _SLOW = 5.  # seconds after which the log says what took so long
 
@@ -147,10 +146,12 @@ def check_labels(cfg, loaders: Sequence[str]) -> None:
         FileNotFoundError: A file or folder is missing.
         ValueError: Labels do not fit the model or are no labels at all.
     """
+    from mae_plugin.engine.distributed import launched_as
+
     from .box_checks import check_coco, check_voc
     from .class_checks import check_classes
     from .label_map_checks import check_label_maps
-    if int(os.environ.get(_RANKS.get(cfg.get('launcher'), ''), 0)) > 0:
+    if launched_as(cfg.get('launcher'))[0] > 0:
         return
     start = time.monotonic()
     model = cfg.model.get('module', cfg.model)

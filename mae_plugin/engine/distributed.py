@@ -9,9 +9,16 @@ from mmengine.device import get_device
 
 # What the launchers call RANK, WORLD_SIZE and LOCAL_RANK.
 _VARIABLES = {
+    'pytorch': ('RANK', 'WORLD_SIZE', 'LOCAL_RANK'),
     'slurm': ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID'),
     'mpi': ('OMPI_COMM_WORLD_RANK', 'OMPI_COMM_WORLD_SIZE', 'OMPI_COMM_WORLD_LOCAL_RANK'),
 }
+
+
+def launched_as(launcher: str | None) -> tuple[int, int]:
+    """Rank and number of processes as the launcher's environment has them, before there is a process group."""
+    rank, world_size, _ = _VARIABLES.get(launcher, ('', '', ''))
+    return int(os.environ.get(rank, 0)), int(os.environ.get(world_size, 1))
 
 
 def prepare_cpu_launch(cfg) -> None:
@@ -25,8 +32,8 @@ def prepare_cpu_launch(cfg) -> None:
     """
     if cfg.launcher == 'none' or get_device() != 'cpu':
         return
-    if cfg.launcher in _VARIABLES:
-        for name, source in zip(('RANK', 'WORLD_SIZE', 'LOCAL_RANK'), _VARIABLES[cfg.launcher], strict=True):
+    if cfg.launcher != 'pytorch':
+        for name, source in zip(_VARIABLES['pytorch'], _VARIABLES[cfg.launcher], strict=True):
             os.environ[name] = os.environ[source]
         os.environ.setdefault('MASTER_PORT', '29500')
     if cfg.launcher == 'slurm' and 'MASTER_ADDR' not in os.environ:

@@ -1,17 +1,16 @@
 """The learning-rate schedule of a run, and the batch that it was made for."""
 
-import os
 from fractions import Fraction
 
 FITS = ('accumulate', 'stretch', 'keep')
 _EMA_MOMENTUM = 0.0002  # MMEngine's default
-_WORLD_SIZE = dict(pytorch='WORLD_SIZE', slurm='SLURM_NTASKS', mpi='OMPI_COMM_WORLD_SIZE')
 
 
 def batch_of_all_processes(cfg, processes: int | None = None) -> int:
     """Images of an iteration, over all processes; by default those of the launcher."""
     if processes is None:
-        processes = int(os.environ.get(_WORLD_SIZE.get(cfg.get('launcher', 'none'), ''), 1))
+        from mae_plugin.engine.distributed import launched_as
+        processes = launched_as(cfg.get('launcher'))[1]
     return cfg.train_dataloader.batch_size * processes
 
 
