@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from mae_plugin.engine import knn
 from mae_plugin.engine.knn import extract_features, knn_accuracy, knn_scores
-from mae_plugin.engine.safe_load import load_file
+from mae_plugin.weights.safe_load import load_file
 
 PRETRAIN = ROOT / 'configs/pretrain/mae_vit-mini-p8_digits-knn.py'
 

@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from mae_plugin.datasets.sample_key import SampleKey
 from mae_plugin.datasets.samplers import KeyedSampler
 from mae_plugin.engine import loops
-from mae_plugin.engine.safe_load import load_file
+from mae_plugin.weights.safe_load import load_file
 
 
 class Numbers(Dataset):

@@ -13,8 +13,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from mae_plugin.engine import safe_load
-from mae_plugin.engine.safe_load import load_file
+from mae_plugin.weights import safe_load
+from mae_plugin.weights.safe_load import load_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -191,4 +191,4 @@ def test_nothing_else_reads_files_in_a_way_that_runs_code():
                              for k in node.keywords)
                 if name in forbidden or unsafe or name.endswith(('.extractall', 'Config.fromstring')):
                     found.append(f'{file.relative_to(ROOT)}: {name}')
-    assert found == ['mae_plugin/engine/safe_load.py: torch.load']
+    assert found == ['mae_plugin/weights/safe_load.py: torch.load']

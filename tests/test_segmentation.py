@@ -12,7 +12,7 @@ from PIL import Image
 from tiny.generated import make_ade
 from tiny.tools import ROOT
 
-from mae_plugin.engine.safe_load import load_file
+from mae_plugin.weights.safe_load import load_file
 
 mmseg = pytest.importorskip('mmseg')
 pytest_plugins = ['tiny.tools']

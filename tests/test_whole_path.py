@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny.tools import ROOT, environment, run_tool  # noqa: F401
 
-from mae_plugin.engine.safe_load import load_file
+from mae_plugin.weights.safe_load import load_file
 
 PRETRAIN = ROOT / 'configs/pretrain/mae_vit-mini-p8_digits.py'
 TASKS = dict(

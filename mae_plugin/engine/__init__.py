@@ -1,4 +1,4 @@
-"""Training engine: loops, hooks, optimizers and their wrappers, metrics, and safe file reading."""
+"""Training engine: loops, hooks, optimizers with their wrappers, and metrics."""
 
 from .hooks import CheckpointFitsHook, HalfGradientHook, LastValidationHook, MeanLossHook
 from .knn import KNNHook, knn_accuracy, knn_scores

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..engine.safe_load import load_file
+from ..weights.safe_load import load_file
 from ..registry import WEIGHT_INITIALIZERS
 from .layers import at_least_float32
 from .pos_embed import resample_pos_embed

@@ -264,8 +264,9 @@ def build_runner(cfg, strict: bool, loaders: Sequence[str] = ('train_dataloader'
 
     from mae_plugin.datasets.label_checks import check_labels, check_maps_when_loaded
     from mae_plugin.datasets.prepare import prepare_data
-    from mae_plugin.engine import CheckpointFitsHook, LastValidationHook, safe_load
+    from mae_plugin.engine import CheckpointFitsHook, LastValidationHook
     from mae_plugin.engine.distributed import end_launch, prepare_cpu_launch
+    from mae_plugin.weights import safe_load
     safe_load.install()
     check_sizes(cfg.model)
     _check_optimizer(cfg)

@@ -29,7 +29,7 @@ class TinyModel(BaseModel):
 
     def init_weights(self):
         if self.backbone.init_cfg:
-            from mae_plugin.engine.safe_load import load_file
+            from mae_plugin.weights.safe_load import load_file
             stored = load_file(self.backbone.init_cfg['checkpoint'])['state_dict']
             self.backbone.load_state_dict(
                 {name.removeprefix('backbone.'): value for name, value in stored.items() if 'backbone.' in name})
