@@ -12,9 +12,9 @@ import pytest
 import torch
 from tiny.tools import CONFIG, ROOT, environment
 
-from mae_plugin.weights.safe_load import load_file
 from mae_plugin.utils.chain import final_metrics
 from mae_plugin.utils.run_config import load_config, newest_checkpoint
+from mae_plugin.weights.safe_load import load_file
 
 pytest_plugins = ['tiny.tools']
 

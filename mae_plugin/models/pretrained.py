@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ..weights.safe_load import load_file
 from ..registry import WEIGHT_INITIALIZERS
+from ..weights.safe_load import load_file
 from .layers import at_least_float32
 from .pos_embed import resample_pos_embed
 from .vit import ADDED_BY_TASKS

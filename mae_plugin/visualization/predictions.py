@@ -14,8 +14,8 @@ from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
 
 from mae_plugin.datasets.prepare import prepare_data
-from mae_plugin.weights.safe_load import load_file
 from mae_plugin.visualization.results import StageRun
+from mae_plugin.weights.safe_load import load_file
 
 
 @dataclass
