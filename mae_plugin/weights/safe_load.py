@@ -22,6 +22,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import digit_version
 
+from .files import CARD_KEY, SHA256_KEY, content_sha256
+
 
 class _DType:
     """Stands for ``numpy.dtype``: numbers, truth values and text, no objects and no records."""
@@ -138,6 +140,24 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
         torch.serialization.add_safe_globals(foreign)
 
 
+def read_safetensors(path: str | os.PathLike) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a ``.safetensors`` file; a SHA-256 in the metadata must be that of the content.
+
+    The format has no checksum, so damage in a file without that entry (which is ours) is not seen.
+
+    Raises:
+        ValueError: The content is not what was written.
+    """
+    from safetensors import safe_open  # timm brings it
+    with safe_open(path, framework='pt') as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    expected = metadata.get(SHA256_KEY)
+    if expected is None and CARD_KEY in metadata or expected not in (None, content_sha256(tensors, metadata)):
+        raise ValueError('its content does not have the SHA-256 that it carries')
+    return tensors, metadata
+
+
 def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
     """Read a checkpoint (``.pth`` and the like, or ``.safetensors``) and run nothing that it holds.
 
@@ -165,8 +185,7 @@ def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
         raise FileNotFoundError(f'{path} does not exist; checkpoints in its folder: {_checkpoints_in(path.parent)}')
     try:
         if path.suffix == '.safetensors':
-            from safetensors.torch import load_file as load_safetensors  # timm brings it
-            return load_safetensors(path)
+            return read_safetensors(path)[0]
         checkpoint = _read_pickle(path, map_location)
     except (OSError, MemoryError):
         raise

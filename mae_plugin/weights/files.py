@@ -1,0 +1,65 @@
+"""Writing weights so that damage is seen when they are read, and telling one file from another."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+CARD_KEY = 'mae_plugin'  # of a checkpoint's meta, and of the metadata of a .safetensors file
+SHA256_KEY = 'sha256'
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else _digest(file)
+
+
+def _digest(file) -> str:
+    """``hashlib.file_digest`` for Python 3.10."""
+    digest = hashlib.sha256()
+    while chunk := file.read(2 ** 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over names, types, shapes and bytes of ``tensors`` and over ``metadata`` but for its own entry."""
+    digest = hashlib.sha256()
+    for key in sorted(metadata.keys() - {SHA256_KEY}):
+        digest.update(repr((key, metadata[key])).encode())
+    for name in sorted(tensors):
+        value = tensors[name].detach().cpu().contiguous()
+        digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def save_safetensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], card: dict | None) -> None:
+    """Write ``tensors`` with their SHA-256, which :func:`load_file` checks, and the ``card`` in the metadata."""
+    from safetensors.torch import save_file
+    metadata = {'format': 'pt'} | ({} if card is None else {CARD_KEY: json.dumps(card)})
+    metadata[SHA256_KEY] = content_sha256(tensors, metadata)
+    # Copies, because the format refuses tensors that share memory.
+    copies = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+              for name, value in tensors.items()}
+    _write(Path(path), lambda part: save_file(copies, part, metadata))
+
+
+def save_pth(path: str | os.PathLike, content: dict) -> None:
+    """``torch.save`` in one step: the file is there whole, or not at all."""
+    _write(Path(path), lambda part: torch.save(content, part))
+
+
+def _write(path: Path, save: Callable[[Path], None]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'.{path.name}.part')
+    try:
+        save(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
