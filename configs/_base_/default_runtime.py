@@ -5,7 +5,10 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=2),
-    sampler_seed=dict(type='DistSamplerSeedHook'))
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    # What a checkpoint says of itself, and what may differ from that of the file a run starts from, as ['mean', 'std'].
+    card=dict(type='mae_plugin.CheckpointCardHook', allow=[]),
+    plain=dict(type='mae_plugin.PlainCheckpointHook'))  # tensors, numbers and text only, which any tool reads
 
 env_cfg = dict(
     cudnn_benchmark=False,

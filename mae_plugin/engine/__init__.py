@@ -1,6 +1,7 @@
 """Training engine: loops, hooks, optimizers with their wrappers, and metrics."""
 
-from .hooks import CheckpointFitsHook, HalfGradientHook, LastValidationHook, MeanLossHook
+from .checkpoint_hooks import CheckpointCardHook, CheckpointFitsHook, PlainCheckpointHook
+from .hooks import HalfGradientHook, LastValidationHook, MeanLossHook
 from .knn import KNNHook, knn_accuracy, knn_scores
 from .lars import Lars
 from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
@@ -10,7 +11,8 @@ from .optim_wrapper import AutocastOptimWrapper
 from .robustness import MeanCorruptionError, SynsetAccuracy
 
 __all__ = [
-    'AutocastOptimWrapper', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook',
-    'KeyedIterTrainLoop', 'Lars', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction',
-    'MeanCorruptionError', 'MeanLossHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
+    'AutocastOptimWrapper', 'CheckpointCardHook', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor',
+    'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
+    'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook',
+    'PlainCheckpointHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
 ]

@@ -253,7 +253,7 @@ def build_runner(cfg, strict: bool, loaders: Sequence[str] = ('train_dataloader'
 
     Args:
         cfg: The config.
-        strict: The checkpoint of ``load_from`` must hold every weight of the model.
+        strict: The checkpoint of ``load_from`` must hold every weight of the model, and not only of its backbone.
         loaders: The data loaders that will be used.
 
     Yields:
@@ -276,8 +276,8 @@ def build_runner(cfg, strict: bool, loaders: Sequence[str] = ('train_dataloader'
     check_maps_when_loaded(cfg, loaders)
     prepare_cpu_launch(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    if strict:
-        runner.register_hook(CheckpointFitsHook(resume=bool(cfg.get('resume'))), priority='LOWEST')
+    fits = CheckpointFitsHook(resume=bool(cfg.get('resume')), part='' if strict else 'backbone.')
+    runner.register_hook(fits, priority='LOWEST')
     if cfg.get('resume'):
         runner.register_hook(LastValidationHook(), priority='LOWEST')
     yield runner

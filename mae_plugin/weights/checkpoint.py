@@ -73,7 +73,7 @@ def read_weights(path: str | os.PathLike) -> Weights:
         raise ValueError(f'{file} holds another model: none of its tensors ({shorten(list(tensors))}) has a name that '
                          f'a plain ViT has, neither here nor in {", ".join(FORMATS.keys() - {"plugin"})}')
     state, unknown = to_plugin(tensors, name)
-    _check_finite(state, file)
+    check_finite(state, file)
     check_encoder(state, file)
     return Weights(file, name, state, unknown, card, sha256, rest)
 
@@ -122,7 +122,12 @@ def _from_timm(address: str) -> tuple[dict[str, Tensor], dict, dict]:
     return model.state_dict(), card, {}
 
 
-def _check_finite(state: Mapping[str, Tensor], file: str) -> None:
+def check_finite(state: Mapping[str, Tensor], file: str) -> None:
+    """Check that all numbers are finite.
+
+    Raises:
+        ValueError: Some are not; the message has the first tensor, and how many.
+    """
     broken = {name: int((~value.isfinite()).sum()) for name, value in state.items()
               if value.is_floating_point() and not value.isfinite().all()}
     if broken:

@@ -209,8 +209,15 @@ def _checkpoints_in(folder: Path) -> str:
 
 
 def load_from_local(path: str, map_location: Any = None) -> Any:
-    """:func:`load_file` as MMEngine calls the loader of a scheme (its log shows what follows ``load_from_``)."""
-    return load_file(path, map_location or 'cpu')
+    """:func:`load_file` as MMEngine calls the loader of a scheme (its log shows what follows ``load_from_``).
+
+    Raises:
+        ValueError: As there, or it is no dict, which MMEngine and its hooks count on.
+    """
+    checkpoint = load_file(path, map_location or 'cpu')
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'{path} holds a {type(checkpoint).__name__} and no checkpoint')
+    return checkpoint
 
 
 def install() -> None:
