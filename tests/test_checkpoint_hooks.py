@@ -132,7 +132,8 @@ def test_mmengine_compares_the_classes_as_before(runner, change, same):
 
 
 EPOCHS = ['train_cfg={"by_epoch":True,"max_epochs":2}', 'default_hooks.checkpoint.by_epoch=True',
-          'default_hooks.checkpoint.interval=1', '+default_hooks.checkpoint.save_best=mse', '+default_hooks.checkpoint.rule=less',
+          'default_hooks.checkpoint.interval=1', '+default_hooks.checkpoint.save_best=mse',
+          '+default_hooks.checkpoint.rule=less',
           'train_dataloader.sampler.type=DefaultSampler', 'param_scheduler=[{"type":"OneCycleLR","total_steps":16,'
           '"eta_max":0.1,"by_epoch":False}]', '+custom_hooks=[{"type":"EMAHook"}]']
 

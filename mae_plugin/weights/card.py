@@ -145,9 +145,11 @@ def _part(part: nn.Module | None, cfg: Mapping | None) -> dict | None:
     parameters = inspect.signature(type(part)).parameters.values()
     facts = {parameter.name: parameter.default for parameter in parameters
              if parameter.default is not inspect.Parameter.empty} | dict(cfg or {})
+    facts.pop('init_cfg', None)  # the parents say what it was, and the config
     if isinstance(part, PlainViT):
         facts |= {name: getattr(part, name) for name in _BUILT}
-    facts.pop('init_cfg', None)  # the parents say what it was, and the config
+    else:
+        facts.pop('in_chans', None)  # MaskedAutoencoder gives it to its parts
     return _json(dict(facts, type=type(part).__name__))
 
 
