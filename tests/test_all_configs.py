@@ -8,7 +8,7 @@ from mmengine import Config
 from test_neu import archives
 from tiny import generated
 from tiny.shrink import shrink
-from tiny.tools import ROOT, run_tool  # noqa: F401
+from tiny.tools import ROOT, assert_plain, run_tool  # noqa: F401
 
 from mae_plugin.datasets.digit_scenes import ensure_digit_scenes
 from mae_plugin.datasets.neu import ensure_neu
@@ -50,6 +50,7 @@ def test_trains_and_tests(run_tool, data, tmp_path, monkeypatch, path):  # noqa:
     options = ['--cfg-options', 'prepare_data=None'] if 'prepare_data' in cfg else []
     code, out, err = run_tool('train', small, '--work-dir', tmp_path / 'run', *options)
     assert code == 0, out + err
+    assert_plain(tmp_path / 'run' / 'iter_2.pth')
     code, out, err = run_tool('test', small, tmp_path / 'run' / 'iter_2.pth', '--work-dir', tmp_path / 'test',
                               '--out', tmp_path / 'metrics.json', *options)
     assert code == 0, out + err

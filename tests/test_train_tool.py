@@ -39,8 +39,8 @@ def test_train_refuse_resume_test(run_tool, tmp_path):
     assert code == 0 and 'resumed epoch: 0, iter: 4' in out + err
     history = load_file(work_dir / 'iter_8.pth')['message_hub']['log_scalars']['train/loss']
     logged = [losses(work_dir)[i][0] for i in range(1, 9)]
-    assert len(history.data[0]) == 8
-    np.testing.assert_allclose(history.data[0], logged)
+    assert len(history['log_history']) == 8
+    np.testing.assert_allclose(history['log_history'], logged)
 
     undisturbed = tmp_path / 'undisturbed'
     assert run_tool('train', CONFIG, '--work-dir', undisturbed)[0] == 0

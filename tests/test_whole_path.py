@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny.tools import ROOT, environment, run_tool  # noqa: F401
+from tiny.tools import ROOT, assert_plain, environment, run_tool  # noqa: F401
 
 from mae_plugin.weights.safe_load import load_file
 
@@ -52,12 +52,16 @@ def pretrain(run, work_dir, iters=4, resume=False, options=()):
 
 
 def test_a_resumed_run_is_the_undisturbed_one(run, tmp_path):
-    """Order, crops and masks continue where they were: the weights are equal, bit for bit."""
+    """Order, crops and masks continue where they were: the weights are equal, bit for bit, and so are the losses."""
     whole = pretrain(run, tmp_path / 'whole')
     pretrain(run, tmp_path / 'parts', iters=2)
     resumed = pretrain(run, tmp_path / 'parts', iters=4, resume=True)
-    a, b = (load_file(file)['state_dict'] for file in (whole, resumed))
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    for file in (whole, resumed):
+        assert_plain(file)
+    a, b = (load_file(file) for file in (whole, resumed))
+    assert all(torch.equal(a['state_dict'][name], b['state_dict'][name]) for name in a['state_dict'])
+    losses = [file['message_hub']['log_scalars']['train/loss']['log_history'] for file in (a, b)]
+    assert len(losses[0]) == 4 and torch.equal(*losses)
 
 
 @pytest.mark.parametrize('library', TASKS)
@@ -77,11 +81,22 @@ def test_one_checkpoint_starts_every_task(run, tmp_path, library):
     said = run('train', config, '--work-dir', tmp_path / 'task', '--cfg-options', *small,
                f'model.backbone.init_cfg.checkpoint={pretrained}')
     assert f'from {pretrained}' in said and 'PlainViT: loaded' in said
+    assert_plain(tmp_path / 'task/iter_2.pth')
     metrics = tmp_path / 'metrics.json'
     pretrained.unlink()  # a task's checkpoint holds all weights
     run('test', config, tmp_path / 'task/iter_2.pth', '--work-dir', tmp_path / 'test', '--out', metrics,
         '--cfg-options', *small)
     assert metric in json.loads(metrics.read_text())
+
+
+def test_another_number_of_heads_is_noticed(run, run_tool, tmp_path):  # noqa: F811
+    """No tensor tells it: without the card, the test would only be worse."""
+    checkpoint = pretrain(run, tmp_path / 'run', iters=2)
+    options = ['test', PRETRAIN, checkpoint, '--work-dir', tmp_path / 'test', '--cfg-options', *SMALL]
+    heads = load_file(checkpoint)['meta']['mae_plugin']['backbone']['num_heads']
+    code, _, err = run_tool(*options, f'model.backbone.num_heads={2 * heads}')
+    assert code == 1 and f'num_heads is {heads} in the file and {2 * heads} in the config' in err
+    run(*options, f'model.backbone.num_heads={2 * heads}', 'default_hooks.card.allow=["num_heads"]')
 
 
 def test_pretraining_is_tested_with_the_loss_and_psnr_it_was_validated_with(run, tmp_path):
