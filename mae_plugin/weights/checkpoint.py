@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from .files import CARD_KEY, file_sha256
 from .formats import FORMATS, recognise, to_plugin
-from .safe_load import load_file, read_safetensors
+from .safe_load import load_file, safetensors_metadata
 
 TIMM = 'timm://'
 _CONTAINERS = ('state_dict', 'model')
@@ -99,7 +98,7 @@ def _from_file(path: Path) -> tuple[dict[str, Tensor], dict | None, dict, str]:
     content = load_file(path)
     tensors, container = tensors_in(content, str(path))
     if path.suffix == '.safetensors':
-        text = read_safetensors(path)[1].get(CARD_KEY)
+        text = safetensors_metadata(path).get(CARD_KEY)
         return tensors, None if text is None else json.loads(text), {}, container
     rest = {key: value for key, value in content.items() if key != container} if container else {}
     meta = rest.get('meta')
