@@ -89,7 +89,8 @@ def test_the_log_says_what_was_loaded(checkpoint, caplog, capsys):
 @pytest.mark.parametrize('changes, message', [
     (dict(embed_dim=96), r'another size.*cls_token \(1, 1, 48\) in the file, \(1, 1, 96\) in the model'),
     (dict(patch_size=8, img_size=32), r'patch_embed.proj.weight \(48, 3, 16, 16\) in the file'),
-    (dict(img_size=96), r'grid of 4x4 patches, the model has img_size=\(96, 96\) with a grid of 6x6: set backbone.img_size'),
+    (dict(img_size=96),
+     r'grid of 4x4 patches, the model has img_size=\(96, 96\) with a grid of 6x6: set backbone.img_size'),
     (dict(depth=4), 'it lacks blocks.3.norm1.weight'),
     (dict(depth=2), 'it holds blocks.2.norm1.weight'),
 ])
