@@ -42,8 +42,8 @@ def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool 
         raise ValueError(f'{target} exists: name another file, or give --overwrite')
     weights = read_weights(source)
     if weights.unknown:
-        raise ValueError(f'{source} has {len(weights.unknown)} tensors that the format {weights.format} has no meaning '
-                         f'for ({shorten(weights.unknown)}): it is not only a plain ViT')
+        raise ValueError(f'{source} has tensors that the format {weights.format} has no meaning for '
+                         f'({shorten(weights.unknown)}): it is not only a plain ViT')
     if encoder_only:
         weights.state = {name: value for name, value in weights.state.items() if name.startswith('backbone.')}
     translated, homeless = from_plugin(weights.state, to)
