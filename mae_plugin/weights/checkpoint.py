@@ -86,8 +86,8 @@ def tensors_in(content: object, file: str) -> tuple[dict[str, Tensor], str]:
     container = next((key for key in _CONTAINERS if isinstance(content, dict)
                       and isinstance(content.get(key), dict)), '')
     state = content[container] if container else content
-    tensors = {name.removeprefix('module.'): value for name, value in state.items()
-               if isinstance(value, Tensor)} if isinstance(state, dict) else {}
+    tensors = {re.sub(r'^((module|_orig_mod)\.)+', '', name): value for name, value in state.items()
+               if isinstance(value, Tensor)} if isinstance(state, dict) else {}  # of DDP and torch.compile
     if not tensors:
         raise ValueError(f"{file} holds no model: neither a state dict, nor one under 'state_dict' or 'model'"
                          + (f'; it has {shorten(sorted(map(str, content)))}' if isinstance(content, dict) else ''))
