@@ -8,6 +8,7 @@ with a stored state, and ``getattr``, which MMEngine's log history asks for, is 
 """
 
 import argparse
+import errno
 import os
 import pickle
 import re
@@ -189,9 +190,11 @@ def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
         if path.suffix == '.safetensors':
             return _read_safetensors(path)
         checkpoint = _read_pickle(path, map_location)
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # torch.load has no error class of its own for what a broken file makes it do
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that comes of places beyond a file cut short
+            raise
         refused = re.search(r'GLOBAL (\S+)', str(error))
         if refused:
             raise ValueError(
