@@ -65,13 +65,14 @@ def test_tasks_agree_with_their_pretraining(library, path, task, key):
 
 
 OTHER = dict(mean=[123.675, 116.28, 103.5], std=[58.395, 57.12, 57.4], channel_order='bgr', patch_size=[8, 8],
-             embed_dim=96, depth=4, num_heads=6, mlp_ratio=3., target=dict(type='PixelTarget', norm_pix=False))
+             embed_dim=96, depth=4, num_heads=6, mlp_ratio=3., decoder_num_heads=8,
+             target=dict(type='PixelTarget', norm_pix=False))
 
 
 @pytest.mark.parametrize('name', COMPARED)
 def test_each_disagreement_is_named_with_both_values(name):
     ours, stored = card(), card()
-    holder = stored if name in stored else stored['backbone']
+    holder = next(part for part in (stored, stored['backbone'], stored['decoder']) if name in part)
     said, holder[name] = holder[name], OTHER[name]
     found = disagreements(stored, ours)
     assert list(found) == [name]
@@ -89,6 +90,8 @@ def test_what_may_differ():
     two_channels.update(mean=[1., 2.], std=[1., 2.], channel_order=None)
     two_channels['backbone']['in_chans'] = 2
     assert disagreements(two_channels, ours) == {}
+    assert disagreements(dict(target=dict(norm_pix=True)), ours) == {}  # of another project's file
+    assert disagreements(dict(target=dict(norm_pix=False)), ours).keys() == {'target'}
     assert disagreements(dict(mean='x', backbone=3), ours).keys() == {'mean'}  # from a file, which may say anything
 
 
@@ -155,19 +158,19 @@ def test_allow_is_checked(allow):
 def test_what_init_cfg_loaded_is_compared_and_becomes_the_parent(runner):
     older = lineage('timm://x', 'cc', None)
     stored = card(older, patch_size=8)
-    stored['target']['norm_pix'] = False
+    stored['target']['norm_pix'], stored['decoder']['decoder_num_heads'] = False, 2
     loaded = dict(file='some/where/a.pth', sha256='bb', card=stored)
     hook = CheckpointCardHook()
     runner.model.backbone.loaded_from = loaded
     with pytest.raises(ValueError, match=r'a.pth was .*patch_size is \[8, 8\] in the file and \[16, 16\]') as raised:
         hook.before_train(runner)
-    assert 'target' not in str(raised.value)  # a new decoder
+    assert 'target' not in str(raised.value) and 'decoder' not in str(raised.value)  # which is new
     runner.model.backbone.init_cfg = dict(type='mae_plugin.MAEPretrained', checkpoint='a.pth', resize=True)
     hook.before_train(runner)
     parents = [dict(file='a.pth', sha256='bb', task='pretraining'), *older]
     assert stored_by(hook, runner)['parents'] == parents
     runner.model.loaded_from = dict(loaded, card=dict(stored, backbone={}))
-    with pytest.raises(ValueError, match='target is .*False.* in the file and .*True.*model.head.target'):
+    with pytest.raises(ValueError, match='decoder_num_heads is 2 .* 4 .*target is .*False.* in the file and .*True.*model.head.target'):
         hook.before_train(runner)
 
 

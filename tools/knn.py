@@ -51,15 +51,14 @@ def evaluate(cfg, args: argparse.Namespace) -> float:
 
     from mae_plugin.datasets.prepare import prepare_data
     from mae_plugin.engine.knn import build_loader, knn_accuracy
-    from mae_plugin.models.pretrained import MAEPretrained, encoder_state
+    from mae_plugin.weights.checkpoint import read_weights
     if cfg.get('default_scope') != 'mmpretrain':
         raise ValueError(f'{args.config} is no config of classification, which names labelled images: give one of '
                          'configs/classification')
     init_default_scope(cfg.default_scope)
-    state, _ = encoder_state(MAEPretrained(args.checkpoint).read(), args.checkpoint)
-    pooled = 'fc_norm.weight' in state
+    pooled = 'backbone.fc_norm.weight' in read_weights(args.checkpoint).state
     start = {**(cfg.model.backbone.get('init_cfg') or {}), 'type': 'mae_plugin.MAEPretrained',
-             'checkpoint': args.checkpoint}
+             'checkpoint': args.checkpoint, 'fine_tuned': True}
     model = nn.Module()
     model.data_preprocessor = MODELS.build(cfg.model.data_preprocessor)
     model.backbone = MODELS.build(

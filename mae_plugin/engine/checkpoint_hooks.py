@@ -16,7 +16,7 @@ from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from mae_plugin.registry import HOOKS
-from mae_plugin.weights.card import COMPARED, card_of, disagreements, lineage, make_card
+from mae_plugin.weights.card import COMPARED, OF_DECODER, card_of, disagreements, lineage, make_card
 from mae_plugin.weights.checkpoint import check_finite
 from mae_plugin.weights.files import CARD_KEY, file_sha256
 from mae_plugin.weights.formats import recognise
@@ -159,9 +159,9 @@ class CheckpointCardHook(Hook):
         for part in (model, getattr(model, 'backbone', None)):
             loaded = getattr(part, 'loaded_from', None)
             if loaded is not None:
-                resized = {'patch_size'} if (part.init_cfg or {}).get('resize') else set()
-                self._compare(runner, loaded['file'], loaded['card'],
-                              resized if part is model else {*resized, 'target'})  # the decoder is new
+                resized = ['patch_size'] if (part.init_cfg or {}).get('resize') else []
+                fresh = [] if part is model else OF_DECODER
+                self._compare(runner, loaded['file'], loaded['card'], [*resized, *fresh])
                 if not runner._resume:
                     self.parents = lineage(**loaded)
                 break

@@ -13,6 +13,24 @@ def _relative_index(size: int, device: torch.device) -> Tensor:
     return place[:, None] - place[None, :] + size - 1
 
 
+def resample_side(table: Tensor, size: int) -> Tensor:
+    """Resize the table of one side, (2 * old - 1, head_dim), linearly to a side of ``size`` patches."""
+    if table.size(0) == 2 * size - 1:
+        return table
+    dtype = torch.promote_types(table.dtype, torch.float32)
+    return F.interpolate(table.t()[None].to(dtype), size=2 * size - 1, mode='linear')[0].t()
+
+
+def resample_offsets(offsets: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
+    """Resize biases of all offsets on ``old_grid``, ((2 * h - 1) * (2 * w - 1), heads), bilinearly to ``new_grid``."""
+    if tuple(old_grid) == tuple(new_grid):
+        return offsets
+    old, new = (tuple(2 * size - 1 for size in grid) for grid in (old_grid, new_grid))
+    dtype = torch.promote_types(offsets.dtype, torch.float32)
+    resized = F.interpolate(offsets.t().reshape(1, -1, *old).to(dtype), size=new, mode='bilinear')
+    return resized[0].flatten(1).t()
+
+
 @MODELS.register_module()
 class DecomposedRelPos(nn.Module):
     """Decomposed relative position of MViTv2 and ViTDet (Li et al., 2022, section 3): one table a side.
@@ -40,10 +58,7 @@ class DecomposedRelPos(nn.Module):
     @staticmethod
     def _table(table: Tensor, size: int) -> Tensor:
         """(size, size, head_dim): the row of ``table`` for each pair of query and key."""
-        if table.size(0) != 2 * size - 1:
-            dtype = torch.promote_types(table.dtype, torch.float32)
-            table = F.interpolate(table.t()[None].to(dtype), size=2 * size - 1, mode='linear')[0].t()
-        return table[_relative_index(size, table.device)]
+        return resample_side(table, size)[_relative_index(size, table.device)]
 
     def forward(self, q: Tensor, grid: tuple[int, int]) -> Tensor:
         """Bias (B, heads, h * w, h * w) for unscaled queries (B, heads, h * w, head_dim) on ``grid`` (h, w)."""
@@ -80,12 +95,7 @@ class RelPosBias(nn.Module):
         """Bias (1, heads, N, N) for ``grid`` (h, w), N = h * w, one more with a class token; ``q`` gives the type."""
         h, w = grid
         offsets = self.table[:-3] if self.with_cls_token else self.table
-        if tuple(grid) != self.grid:
-            old = tuple(2 * size - 1 for size in self.grid)
-            dtype = torch.promote_types(offsets.dtype, torch.float32)
-            offsets = F.interpolate(
-                offsets.t().reshape(1, -1, *old).to(dtype), size=(2 * h - 1, 2 * w - 1), mode='bilinear')
-            offsets = offsets[0].flatten(1).t()
+        offsets = resample_offsets(offsets, self.grid, grid)
         rows, columns = _relative_index(h, offsets.device), _relative_index(w, offsets.device)
         index = rows[:, None, :, None] * (2 * w - 1) + columns[None, :, None, :]
         bias = offsets[index.reshape(h * w, h * w)]  # (L, L, heads)

@@ -41,8 +41,10 @@ COMPARED = {
     'depth': 'model.backbone.depth',
     'num_heads': 'model.backbone.num_heads',  # no tensor tells it
     'mlp_ratio': 'model.backbone.mlp_ratio',
+    'decoder_num_heads': 'model.neck.decoder_num_heads',
     'target': 'model.head.target',
 }
+OF_DECODER = ('decoder_num_heads', 'target')
 _OF_IMAGES = ('mean', 'std', 'channel_order')
 _TOLERANCE = 0.01  # of mean and std, in pixel values: some write 123.675, some 0.485 * 255, some 123.68
 _TASKS = dict(mmpretrain='classification', mmdet='detection', mmseg='segmentation')
@@ -112,13 +114,15 @@ def disagreements(card: dict, model_card: dict, ignored: Collection[str] = ()) -
 
 
 def _fact(card: dict, name: str) -> Any:
-    backbone = card.get('backbone')
-    return card.get(name, backbone.get(name) if isinstance(backbone, dict) else None)
+    holders = (card, card.get('backbone'), card.get('decoder'))
+    return next((holder[name] for holder in holders if isinstance(holder, dict) and name in holder), None)
 
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, list) and isinstance(b, list):
         return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, dict) and isinstance(b, dict):
+        return all(_same(a[key], b[key]) for key in a.keys() & b.keys())
     if isinstance(a, (int, float)) and isinstance(b, (int, float)):
         return abs(a - b) <= _TOLERANCE
     return a == b

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from .files import CARD_KEY, file_sha256
 from .formats import FORMATS, recognise, to_plugin
-from .safe_load import load_file, read_safetensors
+from .huggingface import card_of_config, is_folder, read_folder
+from .safe_load import load_file, safetensors_metadata
 
 TIMM = 'timm://'
 _CONTAINERS = ('state_dict', 'model')
@@ -30,7 +30,7 @@ class Weights:
         state: Tensors by the names of our models: ``backbone.``, ``neck.`` (decoder), ``head.`` and so on.
         unknown: The file's names that its format has no meaning for.
         card: What it says of itself, see :mod:`mae_plugin.weights.card`; None if nothing.
-        sha256: Of the file, None where there is none.
+        sha256: Of the file; of a folder's, or of the index of its shards; None where there is none.
         rest: What else is in it, beside the tensors.
     """
 
@@ -67,14 +67,15 @@ def read_weights(path: str | os.PathLike) -> Weights:
     if file.startswith(TIMM):
         tensors, card, rest, sha256, name = *_from_timm(file), None, 'timm'
     else:
-        tensors, card, rest, container = _from_file(Path(file).expanduser())
-        name, sha256 = recognise(tensors, container), file_sha256(Path(file).expanduser())
+        place = Path(file).expanduser()
+        tensors, card, rest, container = (_from_folder if is_folder(place) else _from_file)(place)
+        name, sha256 = recognise(tensors, container), file_sha256(rest.get('file', place))
     if name is None:
         raise ValueError(f'{file} holds another model: none of its tensors ({shorten(list(tensors))}) has a name that '
                          f'a plain ViT has, neither here nor in {", ".join(FORMATS.keys() - {"plugin"})}')
     state, unknown = to_plugin(tensors, name)
     check_finite(state, file)
-    check_encoder(state, file)
+    check_encoder(state, file, ((card or {}).get('backbone') or {}).get('depth'))
     return Weights(file, name, state, unknown, card, sha256, rest)
 
 
@@ -87,8 +88,8 @@ def tensors_in(content: object, file: str) -> tuple[dict[str, Tensor], str]:
     container = next((key for key in _CONTAINERS if isinstance(content, dict)
                       and isinstance(content.get(key), dict)), '')
     state = content[container] if container else content
-    tensors = {name.removeprefix('module.'): value for name, value in state.items()
-               if isinstance(value, Tensor)} if isinstance(state, dict) else {}
+    tensors = {re.sub(r'^((module|_orig_mod)\.)+', '', name): value for name, value in state.items()
+               if isinstance(value, Tensor)} if isinstance(state, dict) else {}  # of DDP and torch.compile
     if not tensors:
         raise ValueError(f"{file} holds no model: neither a state dict, nor one under 'state_dict' or 'model'"
                          + (f'; it has {shorten(sorted(map(str, content)))}' if isinstance(content, dict) else ''))
@@ -99,11 +100,16 @@ def _from_file(path: Path) -> tuple[dict[str, Tensor], dict | None, dict, str]:
     content = load_file(path)
     tensors, container = tensors_in(content, str(path))
     if path.suffix == '.safetensors':
-        text = read_safetensors(path)[1].get(CARD_KEY)
+        text = safetensors_metadata(path).get(CARD_KEY)
         return tensors, None if text is None else json.loads(text), {}, container
     rest = {key: value for key, value in content.items() if key != container} if container else {}
     meta = rest.get('meta')
     return tensors, meta.get(CARD_KEY) if isinstance(meta, dict) else None, rest, container
+
+
+def _from_folder(folder: Path) -> tuple[dict[str, Tensor], dict | None, dict, str]:
+    file, tensors, config = read_folder(folder)
+    return tensors_in(tensors, str(file))[0], card_of_config(config, str(folder)), dict(file=file, config=config), ''
 
 
 def _from_timm(address: str) -> tuple[dict[str, Tensor], dict, dict]:
@@ -137,11 +143,16 @@ def check_finite(state: Mapping[str, Tensor], file: str) -> None:
                          'diverged; take an earlier checkpoint')
 
 
-def check_encoder(state: Mapping[str, Tensor], file: str) -> None:
+def check_encoder(state: Mapping[str, Tensor], file: str, depth: int | None = None) -> None:
     """Check that the blocks are numbered without a gap, are of one kind and width, and that embeddings are there.
 
+    Args:
+        state: Tensors by our names.
+        file: For messages.
+        depth: How many blocks there must be; None if that is not known.
+
     Raises:
-        ValueError: They are not. Blocks missing at the end cannot be seen here.
+        ValueError: They are not.
     """
     blocks: dict[int, dict[str, tuple]] = {}
     for name, value in state.items():
@@ -155,6 +166,8 @@ def check_encoder(state: Mapping[str, Tensor], file: str) -> None:
         lost += [f'backbone.blocks.{i}.{name}' for name in parts if name not in blocks.get(i, {})]
     if lost or not blocks:
         raise ValueError(f'{file} lacks part of its encoder: {shorten(lost or ["backbone.blocks"])}')
+    if depth not in (None, len(blocks)):
+        raise ValueError(f'{file} holds {len(blocks)} blocks of the {depth} that it says it has')
     for name in parts:
         shapes = {block[name] for block in blocks.values()}
         if len(shapes) > 1:

@@ -15,15 +15,10 @@ SHA256_KEY = 'sha256'
 
 def file_sha256(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it."""
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest() if hasattr(hashlib, 'file_digest') else _digest(file)
-
-
-def _digest(file) -> str:
-    """``hashlib.file_digest`` for Python 3.10."""
     digest = hashlib.sha256()
-    while chunk := file.read(2 ** 20):
-        digest.update(chunk)
+    with open(path, 'rb') as file:
+        while chunk := file.read(2 ** 20):
+            digest.update(chunk)
     return digest.hexdigest()
 
 
