@@ -14,7 +14,8 @@ from tiny.tools import CONFIG, ROOT
 
 from mae_plugin.engine.checkpoint_hooks import CheckpointCardHook
 from mae_plugin.registry import MODELS
-from mae_plugin.weights.card import COMPARED, card_of, disagreements, lineage, make_card
+from mae_plugin.weights.card import COMPARED, disagreements, lineage, make_card
+from mae_plugin.weights.checkpoint import card_of
 from mae_plugin.weights.files import CARD_KEY, file_sha256, save_safetensors
 
 pytest_plugins = ['tiny.tools']
@@ -170,7 +171,8 @@ def test_what_init_cfg_loaded_is_compared_and_becomes_the_parent(runner):
     parents = [dict(file='a.pth', sha256='bb', task='pretraining'), *older]
     assert stored_by(hook, runner)['parents'] == parents
     runner.model.loaded_from = dict(loaded, card=dict(stored, backbone={}))
-    with pytest.raises(ValueError, match='decoder_num_heads is 2 .* 4 .*target is .*False.* in the file and .*True.*model.head.target'):
+    message = 'decoder_num_heads is 2 .* 4 .*target is .*False.* in the file and .*True.*model.head.target'
+    with pytest.raises(ValueError, match=message):
         hook.before_train(runner)
 
 

@@ -16,8 +16,8 @@ from mmengine.utils import apply_to
 from torch import Tensor, nn
 
 from mae_plugin.registry import HOOKS
-from mae_plugin.weights.card import COMPARED, OF_DECODER, card_of, disagreements, lineage, make_card
-from mae_plugin.weights.checkpoint import check_finite
+from mae_plugin.weights.card import COMPARED, OF_DECODER, disagreements, lineage, make_card
+from mae_plugin.weights.checkpoint import card_of, check_finite
 from mae_plugin.weights.files import CARD_KEY, file_sha256
 from mae_plugin.weights.formats import recognise
 

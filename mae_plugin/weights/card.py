@@ -13,7 +13,6 @@ A card is a dict of JSON's types, under ``checkpoint['meta']['mae_plugin']`` or 
 """
 
 import inspect
-import json
 import math
 import platform
 from collections.abc import Collection, Mapping, Sequence
@@ -28,8 +27,6 @@ from torch import nn
 
 import mae_plugin
 from mae_plugin.models import MAEDataPreprocessor, MaskedAutoencoder, PlainViT
-from mae_plugin.weights.files import CARD_KEY
-from mae_plugin.weights.safe_load import read_safetensors
 
 # What must not change between a checkpoint and what is trained from it, and where a config says it.
 COMPARED = {
@@ -69,16 +66,6 @@ def make_card(model: nn.Module, cfg: Mapping, parents: Sequence[dict] = ()) -> d
         masking=_part(model.masking, described.get('masking')) if pretraining else None,
         config=_json(cfg.to_dict() if hasattr(cfg, 'to_dict') else cfg),
         parents=list(parents))
-
-
-def card_of(content: object, file: str) -> dict | None:
-    """The card in what was read from ``file``, None if it has none; that of a ``.safetensors`` is in its metadata."""
-    if str(file).endswith('.safetensors'):
-        card = json.loads(read_safetensors(Path(file).expanduser())[1].get(CARD_KEY, 'null'))
-    else:
-        meta = content.get('meta') if isinstance(content, Mapping) else None
-        card = meta.get(CARD_KEY) if isinstance(meta, Mapping) else None
-    return card if isinstance(card, dict) else None
 
 
 def lineage(file: str, sha256: str | None, card: dict | None) -> list[dict]:

@@ -99,12 +99,19 @@ def tensors_in(content: object, file: str) -> tuple[dict[str, Tensor], str]:
 def _from_file(path: Path) -> tuple[dict[str, Tensor], dict | None, dict, str]:
     content = load_file(path)
     tensors, container = tensors_in(content, str(path))
-    if path.suffix == '.safetensors':
-        text = safetensors_metadata(path).get(CARD_KEY)
-        return tensors, None if text is None else json.loads(text), {}, container
     rest = {key: value for key, value in content.items() if key != container} if container else {}
-    meta = rest.get('meta')
-    return tensors, meta.get(CARD_KEY) if isinstance(meta, dict) else None, rest, container
+    return tensors, card_of(content, path), rest, container
+
+
+def card_of(content: object, path: str | os.PathLike) -> dict | None:
+    """The card (see :mod:`mae_plugin.weights.card`) of a file, ``content`` being what was read; None without one."""
+    path = Path(path).expanduser()
+    if path.suffix == '.safetensors':
+        card = json.loads(safetensors_metadata(path).get(CARD_KEY, 'null'))
+    else:
+        meta = content.get('meta') if isinstance(content, dict) else None
+        card = meta.get(CARD_KEY) if isinstance(meta, dict) else None
+    return card if isinstance(card, dict) else None
 
 
 def _from_folder(folder: Path) -> tuple[dict[str, Tensor], dict | None, dict, str]:
