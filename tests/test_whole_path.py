@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny.tools import ROOT, assert_plain, environment, run_tool  # noqa: F401
 
+from mae_plugin.weights.files import file_sha256
 from mae_plugin.weights.safe_load import load_file
 
 PRETRAIN = ROOT / 'configs/pretrain/mae_vit-mini-p8_digits.py'
@@ -82,6 +83,8 @@ def test_one_checkpoint_starts_every_task(run, tmp_path, library):
                f'model.backbone.init_cfg.checkpoint={pretrained}')
     assert f'from {pretrained}' in said and 'PlainViT: loaded' in said
     assert_plain(tmp_path / 'task/iter_2.pth')
+    parents = load_file(tmp_path / 'task/iter_2.pth')['meta']['mae_plugin']['parents']
+    assert parents == [dict(file='iter_2.pth', sha256=file_sha256(pretrained), task='pretraining')]
     metrics = tmp_path / 'metrics.json'
     pretrained.unlink()  # a task's checkpoint holds all weights
     run('test', config, tmp_path / 'task/iter_2.pth', '--work-dir', tmp_path / 'test', '--out', metrics,
