@@ -163,7 +163,7 @@ def test_what_init_cfg_loaded_is_compared_and_becomes_the_parent(runner):
     loaded = dict(file='some/where/a.pth', sha256='bb', card=stored)
     hook = CheckpointCardHook()
     runner.model.backbone.loaded_from = loaded
-    with pytest.raises(ValueError, match=r'a.pth was .*patch_size is \[8, 8\] in the file and \[16, 16\]') as raised:
+    with pytest.raises(ValueError, match=r'a.pth holds .*patch_size is \[8, 8\] in the file and \[16, 16\]') as raised:
         hook.before_train(runner)
     assert 'target' not in str(raised.value) and 'decoder' not in str(raised.value)  # which is new
     runner.model.backbone.init_cfg = dict(type='mae_plugin.MAEPretrained', checkpoint='a.pth', resize=True)

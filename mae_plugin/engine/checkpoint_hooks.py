@@ -183,8 +183,9 @@ class CheckpointCardHook(Hook):
         if found:
             allow = ','.join(f'"{name}"' for name in sorted({*self.allow, *found}))
             raise ValueError(
-                f'{file} was trained with other settings than those of the config: {"; ".join(found.values())}: set '
-                f'the config to what the file has, or, if that is meant, allow it: default_hooks.card.allow=[{allow}]')
+                f'{file} holds another model than the config, or one that was trained otherwise: '
+                f'{"; ".join(found.values())}: set the config to what the file has, or, if the difference is meant, '
+                f'allow it: default_hooks.card.allow=[{allow}]')
 
 
 @HOOKS.register_module()
