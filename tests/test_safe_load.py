@@ -175,7 +175,8 @@ def dump(path, content, protocol=4):
 @pytest.mark.parametrize('protocol', range(2, 6))
 def test_plain_pickles_of_arrays_are_read_as_tensors(tmp_path, protocol):
     weights = dict(a=np.random.default_rng(0).normal(size=(2, 3)).astype('float32'), b=np.arange(4, dtype='>i8'),
-                   c=np.asfortranarray(np.arange(6).reshape(2, 3)), d=np.zeros((0, 2)), e=np.array(True), f=np.arange(8)[::2])
+                   c=np.asfortranarray(np.arange(6).reshape(2, 3)), d=np.zeros((0, 2)), e=np.array(True),
+                   f=np.arange(8)[::2])
     content = dict(model=OrderedDict(weights), __author__='someone', matching_heuristics=True, best=np.float64(.5))
     found = load_file(dump(tmp_path / 'a.pkl', content, protocol))
     assert (found['__author__'], found['matching_heuristics'], found['best']) == ('someone', True, .5)
@@ -231,7 +232,7 @@ def test_odd_plain_pickles_change_nothing(tmp_path, content, reason):
 
 @pytest.mark.parametrize('protocol', [2, 4])
 def test_cut_and_flipped_plain_pickles(tmp_path, protocol):
-    """All that is cut is seen. There is no checksum: a flipped bit is, or it changes what is read, but breaks nothing."""
+    """All that is cut is seen. There is no checksum: a flipped bit changes what is read, or it is seen, too."""
     path = tmp_path / 'a.pkl'
     whole = dump(path, dict(model={'a.weight': np.ones((2, 2), 'float32'), 'b': np.arange(3)}), protocol).read_bytes()
     for length in range(len(whole)):

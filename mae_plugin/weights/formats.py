@@ -3,8 +3,9 @@
 Our own names are the hub: a table says how a project's names translate to those of our models (``backbone.``,
 ``neck.``, ``head.``), so that N formats need N tables and no script for a pair. A rule is ``(theirs, ours)``, two
 templates in which ``{n}`` and ``{m}`` stand for numbers, ``{stage}`` for a number and a dot or for nothing, ``{w}`` for
-``weight`` or ``bias`` and ``{rest}`` for any remainder. Where a project keeps in three tensors what we keep in one (query, key and value), ``theirs`` is a tuple,
-joined along the first dimension. In both directions the first rule that fits counts.
+``weight`` or ``bias`` and ``{rest}`` for any remainder. Where a project keeps in three tensors what we keep in one
+(query, key and value), ``theirs`` is a tuple, joined along the first dimension. In both directions the first rule that
+fits counts.
 
 Values are never changed. Positions in particular are carried, not computed anew: mmpretrain's table has its halves
 swapped, and weights that were trained with it need it.
@@ -252,16 +253,19 @@ _DETECTRON2 = Format(
     # The first two are in old files only; the last comes from the counts of the annotations, as in our FederatedLoss.
     skipped=r'pixel_(mean|std)|.*\.cell_anchors\.\d+|.*\.fed_loss_cls_weights', computed=_check_patches)
 
-# projects/ViTDet. Its encoder alone has the names of detectron2's. Its LN2d is no subclass of LayerNorm, so mmcv calls
-# it norm_layer; all else of the heads is mmdet's, as with us.
+# projects/ViTDet: Mask R-CNN and Faster R-CNN. mmdet's own cascade has a mask head for each stage and averages logits,
+# so ours has no place there, nor have residual convolutions. The encoder alone has the names of detectron2's. LN2d is
+# no subclass of LayerNorm, so mmcv calls it norm_layer; all else of the heads is mmdet's, as with us.
 _MMDET = Format(
     mark=r'neck\.fpn1\.|(backbone\.)?blocks\.\d+\.attn\.rel_pos_[hw]',
     rules=_vitdet_encoder('backbone') + _pyramid(
         ('neck.fpn1', 'neck.fpn2'),
-        lambda level, second, place: f'neck.{"fpn" if second else "lateral"}_convs.{level}', 'conv.weight', 'norm_layer')
+        lambda level, second, place: f'neck.{("lateral", "fpn")[second]}_convs.{level}', 'conv.weight', 'norm_layer')
     + _table(
-        ('rpn_head.{rest}', 'rpn_head.{rest}'), ('roi_head.{rest}.norm_layer.{w}', 'roi_head.{rest}.ln.{w}'),
-        ('roi_head.{rest}', 'roi_head.{rest}')),
+        *((f'roi_head.{convs}.{{n}}.norm_layer.{{w}}', f'roi_head.{convs}.{{n}}.ln.{{w}}')
+          for convs in ('bbox_head.shared_convs', 'mask_head.convs')),
+        *((f'{head}{{rest}}', f'{head}{{rest}}')
+          for head in ('rpn_head.', 'roi_head.bbox_head.shared_', 'roi_head.bbox_head.fc_', 'roi_head.mask_head.'))),
     prefix='backbone.', container='state_dict')
 
 # In the order in which a file is held against their marks.

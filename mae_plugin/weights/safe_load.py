@@ -4,8 +4,8 @@ A checkpoint is a pickle, and a pickle may call any function while it is read. M
 onedl-mmengine falls back to it. Here every file goes through :func:`load_file`: PyTorch's restricted reader
 (``weights_only=True``) plus stand-ins for the few other things that MMEngine's and the MAE authors' files hold. What a
 stand-in collects is turned into the real object after reading, so no constructor of NumPy or MMEngine is ever called
-with a stored state, and ``getattr``, which MMEngine's log history asks for, is never the real one. detectron2's files of
-NumPy arrays, plain pickles, are read with the same stand-ins and nothing else.
+with a stored state, and ``getattr``, which MMEngine's log history asks for, is never the real one. detectron2's files
+of NumPy arrays, plain pickles, are read with the same stand-ins and nothing else.
 """
 
 import argparse
@@ -227,8 +227,8 @@ def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
 
     Tensors, numbers, text, containers of them, NumPy arrays of numbers, MMEngine's log history and
     ``argparse.Namespace`` are read; there is no fallback for anything else. Texts of configs are dropped from ``meta``
-    and from the message hub, because MMEngine would execute them. NumPy scalars become Python numbers, and in a ``.pkl``
-    NumPy arrays tensors. A ``.pkl`` has no checksum: a flipped bit among its numbers is not seen.
+    and from the message hub, because MMEngine would execute them. NumPy scalars become Python numbers and,
+    in a ``.pkl``, the arrays tensors. A ``.pkl`` has no checksum: a flipped bit among its numbers is not seen.
 
     Args:
         path: A local file.
