@@ -7,7 +7,11 @@ from conftest import tiny_mae_cfg
 
 from mae_plugin.models import PlainViT
 from mae_plugin.models.pos_embed import resample_pos_embed
+from mae_plugin.models.rel_pos import resample_side
 from mae_plugin.registry import MODELS
+from mae_plugin.weights.convert import convert
+from mae_plugin.weights.files import file_sha256
+from mae_plugin.weights.formats import FORMATS
 
 TASKS = dict(
     classify=dict(out_type='avg_featmap'),
@@ -89,7 +93,8 @@ def test_the_log_says_what_was_loaded(checkpoint, caplog, capsys):
 @pytest.mark.parametrize('changes, message', [
     (dict(embed_dim=96), r'another size.*cls_token \(1, 1, 48\) in the file, \(1, 1, 96\) in the model'),
     (dict(patch_size=8, img_size=32), r'patch_embed.proj.weight \(48, 3, 16, 16\) in the file'),
-    (dict(img_size=96), r'grid of 4x4 patches, the model has img_size=\(96, 96\) with a grid of 6x6: set backbone.img_size'),
+    (dict(img_size=96),
+     r'grid of 4x4 patches, the model has img_size=\(96, 96\) with a grid of 6x6: set backbone.img_size'),
     (dict(depth=4), 'it lacks blocks.3.norm1.weight'),
     (dict(depth=2), 'it holds blocks.2.norm1.weight'),
 ])
@@ -196,3 +201,93 @@ def test_pretraining_can_start_from_a_checkpoint(checkpoint, pretrained):
     model.init_weights()
     assert torch.equal(model.backbone.norm.weight, pretrained.backbone.norm.weight)
     assert isinstance(model.backbone, PlainViT)
+
+
+@pytest.mark.parametrize('task', TASKS)
+@pytest.mark.parametrize('name', FORMATS)
+def test_each_format_gives_the_same_features_in_each_task(checkpoint, pretrained, tmp_path, name, task):
+    imgs = torch.randn(2, 3, 64, 64)
+    expected = task_backbone(checkpoint, **TASKS[task]).eval()(imgs)
+    for suffix in ('pth', 'safetensors'):
+        path = tmp_path / f'{name}.{suffix}'
+        convert(checkpoint, path, name, encoder_only=True)
+        features = task_backbone(path, **TASKS[task]).eval()(imgs)
+        assert len(features) == len(expected)
+        assert all(torch.equal(a, b) for a, b in zip(features, expected, strict=True))
+
+
+@pytest.mark.parametrize('in_chans', [1, 2, 4, 7])
+def test_another_number_of_channels(checkpoint, in_chans):
+    """A grey image gives the same tokens, however many channels it is given in."""
+    resized = dict(type='mae_plugin.MAEPretrained', checkpoint=str(checkpoint), resize=True)
+    grey = torch.randn(1, 1, 64, 64)
+    model = task_backbone(checkpoint, in_chans=in_chans, init_cfg=resized)
+    if in_chans == 1:
+        expected = task_backbone(checkpoint).patch_embed(grey.expand(-1, 3, -1, -1))
+        torch.testing.assert_close(model.patch_embed(grey), expected, rtol=1e-4, atol=1e-4)
+    weight = model.patch_embed.proj.weight
+    source = task_backbone(checkpoint).patch_embed.proj.weight
+    for i in range(in_chans if in_chans > 1 else 0):
+        torch.testing.assert_close(weight[:, i], source[:, i % 3] * 3 / in_chans)
+    with pytest.raises(ValueError, match='patches, channels and relative positions'):
+        task_backbone(checkpoint, in_chans=in_chans)
+
+
+@pytest.mark.parametrize('task, other', [
+    ('segment', dict(img_size=96)),
+    ('detect', dict(window_size=3)),
+])
+def test_relative_positions_are_resized_once_as_forward_would(pretrained, tmp_path, task, other):
+    """A fine-tuned encoder with positions of another size: the features are those of resizing in every forward."""
+    torch.manual_seed(0)
+    source = MODELS.build(dict(type='PlainViT', img_size=64, embed_dim=48, depth=3, num_heads=3) | TASKS[task])
+    for parameter in source.parameters():
+        torch.nn.init.normal_(parameter, std=.3)
+    torch.save({f'backbone.{name}': value for name, value in source.state_dict().items()}, tmp_path / 'a.pth')
+    init_cfg = dict(type='mae_plugin.MAEPretrained', checkpoint=str(tmp_path / 'a.pth'), resize=True)
+    model = task_backbone(tmp_path / 'a.pth', init_cfg=init_cfg, **TASKS[task] | other)
+    if task == 'segment':  # the image of 96 pixels makes the source resize its tables itself
+        imgs = torch.randn(1, 3, 96, 96)
+        for a, b in zip(model(imgs), source(imgs), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    else:
+        expected = resample_side(source.blocks[0].attn.rel_pos.rel_pos_h, 3)
+        torch.testing.assert_close(model.blocks[0].attn.rel_pos.rel_pos_h, expected)
+        assert torch.equal(model.blocks[2].attn.rel_pos.rel_pos_w, source.blocks[2].attn.rel_pos.rel_pos_w)
+    with pytest.raises(ValueError, match='init_cfg.resize=True'):
+        task_backbone(tmp_path / 'a.pth', **TASKS[task] | other)
+
+
+def test_half_of_what_a_task_adds_is_a_damaged_file(tmp_path):
+    source = MODELS.build(dict(type='PlainViT', img_size=64, embed_dim=48, depth=3, num_heads=3) | TASKS['detect'])
+    state = {f'backbone.{name}': value for name, value in source.state_dict().items()}
+    del state['backbone.blocks.1.attn.rel_pos.rel_pos_w']
+    torch.save(state, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match='it lacks blocks.1.attn.rel_pos.rel_pos_w'):
+        task_backbone(tmp_path / 'a.pth', **TASKS['detect'])
+
+
+def test_the_card_tells_the_shape_of_the_grid(pretrained, tmp_path):
+    """As many patches in another shape: 2x8 for 4x4."""
+    card = dict(backbone=dict(grid=[2, 8]))
+    torch.save(dict(meta=dict(mae_plugin=card), state_dict=pretrained.state_dict()), tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match='a grid of 2x8 patches, the model has .* a grid of 4x4'):
+        task_backbone(tmp_path / 'a.pth')
+    init_cfg = dict(type='mae_plugin.MAEPretrained', checkpoint=str(tmp_path / 'a.pth'), resize=True)
+    model = task_backbone(tmp_path / 'a.pth', init_cfg=init_cfg)
+    torch.testing.assert_close(model.pos_embed, resample_pos_embed(pretrained.backbone.pos_embed, (2, 8), (4, 4)))
+    assert torch.equal(task_backbone(tmp_path / 'a.pth', img_size=(32, 128)).pos_embed, pretrained.backbone.pos_embed)
+
+
+def test_what_was_loaded_is_known_afterwards(checkpoint):
+    loaded_from = task_backbone(checkpoint).loaded_from
+    assert loaded_from == dict(file=str(checkpoint), sha256=file_sha256(checkpoint), card=None)
+
+
+def test_pretraining_does_not_go_on_from_a_fine_tuned_file(pretrained, tmp_path):
+    state = pretrained.backbone.state_dict() | {'head.weight': torch.zeros(5, 48), 'head.bias': torch.zeros(5)}
+    torch.save(dict(model=state), tmp_path / 'mae_finetuned.pth')
+    with pytest.raises(ValueError, match='mae_finetuned.pth was fine-tuned for classification .*head.fc.w.* a pret'):
+        whole_model(tmp_path / 'mae_finetuned.pth')
+    with pytest.raises(ValueError, match='init_cfg.fine_tuned=True'):
+        task_backbone(tmp_path / 'mae_finetuned.pth')

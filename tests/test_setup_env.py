@@ -210,7 +210,8 @@ def test_display_without_terminal_prints_seldom(setup_env):
 
 
 def test_fresh_environment_has_every_step_open(environment):
-    assert environment.open_steps() == ['venv', 'tools', 'torch', 'libraries', 'mmcv', 'project', 'proof']
+    assert environment.open_steps() == [
+        'venv', 'tools', 'torch', 'libraries', 'mmcv', 'transformers', 'project', 'proof']
 
 
 def test_finished_environment_has_none(environment, setup_env, display):
@@ -220,7 +221,8 @@ def test_finished_environment_has_none(environment, setup_env, display):
 
 def test_interrupted_environment_carries_on(environment, setup_env, monkeypatch):
     ran = []
-    for name in ('make_venv', 'install_tools', 'install_libraries', 'install_mmcv', 'install_project', 'prove_all'):
+    for name in ('make_venv', 'install_tools', 'install_libraries', 'install_mmcv', 'install_transformers',
+                 'install_project', 'prove_all'):
         monkeypatch.setattr(environment, name, lambda name=name: ran.append(name))
     monkeypatch.setattr(environment, 'install_torch', lambda: (_ for _ in ()).throw(KeyboardInterrupt))
     monkeypatch.setattr(environment, 'check_machine', lambda left: None)
@@ -232,7 +234,8 @@ def test_interrupted_environment_carries_on(environment, setup_env, monkeypatch)
 
     monkeypatch.setattr(environment, 'install_torch', lambda: ran.append('install_torch'))
     environment.make()
-    assert ran[2:] == ['install_torch', 'install_libraries', 'install_mmcv', 'install_project', 'prove_all']
+    assert ran[2:] == ['install_torch', 'install_libraries', 'install_mmcv', 'install_transformers', 'install_project',
+                       'prove_all']
     assert environment.open_steps() == []
 
 
@@ -245,7 +248,17 @@ def test_changed_pin_opens_its_step_and_all_after_it(environment, setup_env, mon
     monkeypatch.setattr(setup_env, 'REQUIREMENTS', copy)
     assert environment.open_steps() == []
     (copy / 'torch.txt').write_text('torch==9')
-    assert environment.open_steps() == ['torch', 'libraries', 'mmcv', 'project', 'proof']
+    assert environment.open_steps() == ['torch', 'libraries', 'mmcv', 'transformers', 'project', 'proof']
+
+
+def test_transformers_goes_where_the_environment_does_not_look(environment, monkeypatch):
+    calls = []
+    monkeypatch.setattr(environment, 'install', lambda *arguments, what: calls.append([str(a) for a in arguments]))
+    left_over = environment.venv / 'transformers' / 'transformers-5.0.0.dist-info'
+    left_over.mkdir(parents=True)
+    environment.install_transformers()
+    assert [call[:3] for call in calls] == [['--no-deps', '--target', str(environment.venv / 'transformers')]]
+    assert not left_over.exists()
 
 
 def test_step_that_failed_has_no_stamp_any_more(environment, setup_env, display, monkeypatch):
@@ -276,7 +289,7 @@ def test_changed_packages_open_all_but_the_venv(environment, setup_env, change):
         (site / 'torch-2.11.0.dist-info').rename(site / 'torch-2.12.0.dist-info')
     else:
         (site / 'opencv_python-4.12.0.88.dist-info').mkdir()
-    assert environment.open_steps() == ['tools', 'torch', 'libraries', 'mmcv', 'project', 'proof']
+    assert environment.open_steps() == ['tools', 'torch', 'libraries', 'mmcv', 'transformers', 'project', 'proof']
     assert change.split()[0] in environment.note or 'opencv_python' in environment.note
 
 

@@ -430,6 +430,7 @@ class Environment:
             ('libraries', f'the OpenMMLab family {self.stack} and other libraries',
              files('base', self.stack, 'demo', 'test'), self.install_libraries),
             ('mmcv', f'{"==".join(self.mmcv)} with compiled ops', files(self.stack), self.install_mmcv),
+            ('transformers', 'transformers, in a folder of its own', files('transformers'), self.install_transformers),
             ('project', 'mae_plugin, editable', [ROOT / 'setup.cfg', ROOT / 'pyproject.toml'], self.install_project),
             ('proof', 'proof that all of it runs', [], self.prove_all),
         ]
@@ -657,6 +658,13 @@ class Environment:
             part.replace(cache / wheel.name)
         except OSError as error:
             self.display.say(f'      not kept for next time: {error} (MAE_PLUGIN_CACHE names another folder)')
+
+    def install_transformers(self):
+        """Installs transformers where only tests that name its folder see it: mmpretrain breaks beside it."""
+        folder = self.venv / 'transformers'
+        shutil.rmtree(folder, ignore_errors=True)  # pip would leave there what it finds
+        self.install('--no-deps', '--target', folder, '-r', REQUIREMENTS / 'transformers.txt',
+                     what='installing transformers')
 
     def install_project(self):
         """Installs this clone in editable form, and nothing else."""

@@ -80,15 +80,15 @@ class MAEPretrained:
                      grid: tuple[int, int] | None) -> None:
         wrong = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
         positions = {name for name in wanted if name.endswith('pos_embed')}
-        old_grid = grid_of(state['backbone.pos_embed'].size(1) - 1, grid)
+        patches = state['backbone.pos_embed'].size(1) - 1
+        old_grid = grid_of(patches, grid)
         if not self.resize and old_grid not in (None, vit.grid) and not wrong:
             wrong = ['backbone.pos_embed']  # as many patches in another shape, as the card tells
         if wrong and set(wrong) <= positions and state['backbone.pos_embed'].size(2) == vit.embed_dim:
-            patches = state['backbone.pos_embed'].size(1) - 1
-            of = f'a grid of {old_grid[0]}x{old_grid[1]} patches' if old_grid else f'{patches} patches on no square grid'
+            of = f'a grid of {old_grid[0]}x{old_grid[1]}' if old_grid else f'no square grid of {patches}'
             raise ValueError(
-                f'{self.checkpoint} was pretrained on {of}, the model has img_size={vit.img_size} with a grid of '
-                f'{vit.grid[0]}x{vit.grid[1]}: set backbone.img_size to the size of pretraining, positions are '
+                f'{self.checkpoint} was pretrained on {of} patches, the model has img_size={vit.img_size} with a grid '
+                f'of {vit.grid[0]}x{vit.grid[1]}: set backbone.img_size to the size of pretraining, positions are '
                 'resampled to the images of the task by themselves; or set init_cfg.resize=True to resample them '
                 'once, now')
         if any(name.startswith('neck.decoder_pred.') for name in wrong):

@@ -73,7 +73,7 @@ def read_weights(path: str | os.PathLike) -> Weights:
                          f'a plain ViT has, neither here nor in {", ".join(FORMATS.keys() - {"plugin"})}')
     state, unknown = to_plugin(tensors, name)
     _check_finite(state, file)
-    check_encoder(state, file)
+    check_encoder(state, file, ((card or {}).get('backbone') or {}).get('depth'))
     return Weights(file, name, state, unknown, card, sha256, rest)
 
 
@@ -86,8 +86,8 @@ def tensors_in(content: object, file: str) -> tuple[dict[str, Tensor], str]:
     container = next((key for key in _CONTAINERS if isinstance(content, dict)
                       and isinstance(content.get(key), dict)), '')
     state = content[container] if container else content
-    tensors = {name.removeprefix('module.'): value for name, value in state.items()
-               if isinstance(value, Tensor)} if isinstance(state, dict) else {}
+    tensors = {re.sub(r'^((module|_orig_mod)\.)+', '', name): value for name, value in state.items()
+               if isinstance(value, Tensor)} if isinstance(state, dict) else {}  # of DDP and torch.compile
     if not tensors:
         raise ValueError(f"{file} holds no model: neither a state dict, nor one under 'state_dict' or 'model'"
                          + (f'; it has {shorten(sorted(map(str, content)))}' if isinstance(content, dict) else ''))
@@ -131,11 +131,16 @@ def _check_finite(state: Mapping[str, Tensor], file: str) -> None:
                          'diverged; take an earlier checkpoint')
 
 
-def check_encoder(state: Mapping[str, Tensor], file: str) -> None:
+def check_encoder(state: Mapping[str, Tensor], file: str, depth: int | None = None) -> None:
     """Check that the blocks are numbered without a gap, are of one kind and width, and that embeddings are there.
 
+    Args:
+        state: Tensors by our names.
+        file: For messages.
+        depth: How many blocks there must be; None if that is not known.
+
     Raises:
-        ValueError: They are not. Blocks missing at the end cannot be seen here.
+        ValueError: They are not.
     """
     blocks: dict[int, dict[str, tuple]] = {}
     for name, value in state.items():
@@ -149,6 +154,8 @@ def check_encoder(state: Mapping[str, Tensor], file: str) -> None:
         lost += [f'backbone.blocks.{i}.{name}' for name in parts if name not in blocks.get(i, {})]
     if lost or not blocks:
         raise ValueError(f'{file} lacks part of its encoder: {shorten(lost or ["backbone.blocks"])}')
+    if depth not in (None, len(blocks)):
+        raise ValueError(f'{file} holds {len(blocks)} blocks of the {depth} that it says it has')
     for name in parts:
         shapes = {block[name] for block in blocks.values()}
         if len(shapes) > 1:

@@ -169,11 +169,12 @@ _HF = Format(
         ('vit.embeddings.position_embeddings', 'backbone.pos_embed'),
         ('vit.embeddings.patch_embeddings.projection.{w}', 'backbone.patch_embed.proj.{w}'),
         ('vit.layernorm.{w}', 'backbone.norm.{w}'), ('classifier.{w}', 'head.fc.{w}'),
+        ('vit.pooler.dense.{w}', 'pooler.dense.{w}'),  # of ViTModel; none of ours has one, but it is learned
         *((f'decoder.{name}', f'neck.{name}') for name in _OUR_DECODER),
         ('decoder.decoder_norm.{w}', 'neck.decoder_norm.{w}'))
     + _block('vit.encoder.layer.{n}', _OUR_BLOCK, _HF_BLOCK) + _block('vit.layers.{n}', _OUR_BLOCK, _HF_5_BLOCK)
     + _block('decoder.decoder_layers.{n}', 'neck.decoder_blocks.{n}', _HF_BLOCK)
-    # transformers 5 writes the decoder's layers under a name of its own
+    # transformers 5 writes the decoder's layers so, which 4 does not read: both read the names above
     + _block('decoder.decoder_encoder.layer.{n}', 'neck.decoder_blocks.{n}', _HF_BLOCK)
     + _block('decoder.decoder_layers.{n}', 'neck.decoder_blocks.{n}', _HF_5_BLOCK),
     prefix='vit.')

@@ -9,6 +9,7 @@ of NumPy arrays, plain pickles, are read with the same stand-ins and nothing els
 """
 
 import argparse
+import errno
 import io
 import os
 import pickle
@@ -253,9 +254,11 @@ def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
             return _read_safetensors(path)
         is_plain = path.suffix == '.pkl' and not zipfile.is_zipfile(path)
         checkpoint = _read_plain_pickle(path) if is_plain else _read_pickle(path, map_location)
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # torch.load has no error class of its own for what a broken file makes it do
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that comes of places beyond a file cut short
+            raise
         refused = re.search(r'GLOBAL (\S+)', str(error))
         if refused:
             raise ValueError(

@@ -1,0 +1,135 @@
+"""What a checkpoint is: model, sizes, parts, positions, and where it comes from."""
+
+import argparse
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..models.pos_embed import sincos_pos_embed
+from ..models.resize import grid_of
+from .checkpoint import Weights, read_weights, shorten
+
+_SIZES = {(192, 12): 'ViT-Ti', (384, 12): 'ViT-S', (768, 12): 'ViT-B', (1024, 24): 'ViT-L', (1280, 32): 'ViT-H'}
+_KINDS = dict(pretraining='masked autoencoder: encoder and decoder', encoder='encoder alone',
+              classification='classifier', detection='detector', segmentation='segmenter')
+
+
+def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
+    """Facts of a file by name, in the order to show them; what nothing in the file tells is left out.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: As :func:`~mae_plugin.weights.checkpoint.read_weights`.
+    """
+    weights = read_weights(path)
+    state, card = weights.state, weights.card or {}
+    facts = {'file': f'{weights.file} ({_bytes(path)})' if weights.sha256 else weights.file,
+             'SHA-256': weights.sha256,
+             'format': f'{weights.format}, {len(state) + len(weights.unknown)} tensors, {_types(state)}',
+             'holds': _KINDS[weights.kind]}
+    encoder = _part(state, 'backbone.', 'blocks')
+    facts['encoder'] = _encoder(state, encoder, card.get('backbone') or {})
+    facts['positions'] = _positions(state['backbone.pos_embed'], (card.get('backbone') or {}).get('grid'))
+    if weights.kind == 'pretraining':
+        facts['decoder'] = _decoder(state, card.get('decoder') or {})
+    others = sorted({name.partition('.')[0] for name in state} - {'backbone'})
+    if weights.kind not in ('pretraining', 'encoder'):
+        facts['other parts'] = ', '.join(f'{part} ({sum(name.startswith(part + ".") for name in state)} tensors)'
+                                         for part in others)
+    if 'head.fc.weight' in state:
+        facts['classes'] = str(state['head.fc.weight'].size(0))
+    if weights.unknown:
+        facts['without meaning'] = shorten(weights.unknown, 8)
+    return {name: value for name, value in (facts | _provenance(weights, card)).items() if value}
+
+
+def _part(state: Mapping[str, Tensor], prefix: str, blocks: str) -> dict[str, Tensor]:
+    """Tensors of the first block, by their names in it."""
+    start = f'{prefix}{blocks}.0.'
+    return {name[len(start):]: value for name, value in state.items() if name.startswith(start)}
+
+
+def _depth(state: Mapping[str, Tensor], blocks: str) -> int:
+    return 1 + max(int(match[1]) for name in state if (match := re.match(rf'{blocks}\.(\d+)\.', name)))
+
+
+def _encoder(state: Mapping[str, Tensor], block: Mapping[str, Tensor], known: dict) -> str:
+    width, depth = block['norm1.weight'].size(0), _depth(state, r'backbone\.blocks')
+    filters = state['backbone.patch_embed.proj.weight']
+    patch = 'x'.join(map(str, filters.shape[2:]))
+    said = [f'{_SIZES.get((width, depth), "plain ViT")}, width {width}, {depth} blocks, '
+            f'{known.get("num_heads", "? (no tensor tells)")} heads, MLP {block["mlp.fc1.weight"].size(0)}, '
+            f'patches of {patch} pixels, {filters.size(1)} channels']
+    said += [what for name, what in (
+        ('backbone.cls_token', 'class token'), ('backbone.norm.weight', 'final norm'),
+        ('backbone.fc_norm.weight', 'norm of the mean')) if name in state]
+    said += [what for mark, what in (
+        ('.ls1.', 'layer scale'), ('.rel_pos.rel_pos_h', 'relative positions of each side'),
+        ('.rel_pos.table', 'table of relative positions'), ('.residual.', 'convolutions between windows'))
+        if any(mark in name for name in state)]
+    return ', '.join(said)
+
+
+def _decoder(state: Mapping[str, Tensor], known: dict) -> str:
+    return (f'width {state["neck.mask_token"].size(-1)}, {_depth(state, "neck.decoder_blocks")} blocks, '
+            f'{known.get("decoder_num_heads", "? (no tensor tells)")} heads, '
+            f'{state["neck.decoder_pred.weight"].size(0)} numbers for a patch')
+
+
+def _positions(pos_embed: Tensor, known: tuple[int, int] | None) -> str:
+    """Grid and kind of the positions (1, 1 + L, C)."""
+    grid = grid_of(pos_embed.size(1) - 1, known)
+    if grid is None:
+        return f'{pos_embed.size(1) - 1} patches, on no square grid'
+    fixed = sincos_pos_embed(pos_embed.size(2), grid) if pos_embed.size(2) % 4 == 0 else torch.zeros(())
+    close = dict(rtol=0, atol=1e-5 if pos_embed.dtype in (torch.float32, torch.float64) else 1e-2)
+    kind = 'learned, or changed in fine-tuning'
+    if fixed.shape == pos_embed.shape:
+        swapped = torch.cat(fixed.chunk(2, dim=2)[::-1], dim=2)
+        if torch.allclose(pos_embed.float(), fixed, **close):
+            kind = "fixed sine and cosine, columns first (as the authors')"
+        elif torch.allclose(pos_embed.float(), swapped, **close):
+            kind = "fixed sine and cosine, rows first (as mmpretrain's)"
+    return f'grid of {grid[0]}x{grid[1]}, {kind}'
+
+
+def _provenance(weights: Weights, card: dict) -> dict[str, str]:
+    meta = weights.rest.get('meta') if isinstance(weights.rest.get('meta'), dict) else {}
+    found = {}
+    if 'mean' in card:
+        found['images'] = f'mean {card["mean"]}, std {card["std"]}, {card.get("channel_order") or "no"} order'
+    for name, key in (('trained for', 'task'), ('target', 'target'), ('masking', 'masking'), ('versions', 'versions'),
+                      ('converted from', 'converted_from')):
+        if card.get(key):
+            found[name] = _plain(card[key])
+    if card.get('parents'):
+        found['started from'] = '; '.join(_plain(parent) for parent in card['parents'])
+    if isinstance(meta.get('iter'), int):
+        resumable = 'with' if 'optimizer' in weights.rest else 'without'
+        found['training'] = f'iteration {meta["iter"]:,}, {resumable} the state that resuming needs'
+    args = weights.rest.get('args')
+    if isinstance(args, argparse.Namespace):  # of the authors' scripts
+        told = {key: value for key, value in vars(args).items()
+                if key in ('model', 'input_size', 'mask_ratio', 'norm_pix_loss', 'epochs', 'blr', 'batch_size')}
+        found["the authors' arguments"] = _plain(told)
+    if 'config' in card:
+        found['config'] = 'stored (under meta.mae_plugin.config)'
+    return found
+
+
+def _plain(value: object) -> str:
+    return ', '.join(f'{key} {item}' for key, item in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _types(state: Mapping[str, Tensor]) -> str:
+    numbers = sum(value.numel() for value in state.values())
+    types = sorted({str(value.dtype).removeprefix('torch.') for value in state.values()})
+    return f'{numbers:,} numbers of {", ".join(types)}'
+
+
+def _bytes(path: str | os.PathLike) -> str:
+    return f'{Path(path).expanduser().stat().st_size / 2 ** 20:,.1f} MiB'

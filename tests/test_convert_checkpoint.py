@@ -1,0 +1,205 @@
+"""The converter: every pair of formats, suffix and flag, what it refuses, and what the inspector says."""
+
+import itertools
+import json
+from argparse import Namespace
+
+import pytest
+import torch
+from conftest import tiny_mae_cfg
+from tiny.tools import load_tool
+
+from mae_plugin.models import PlainViT
+from mae_plugin.registry import MODELS
+from mae_plugin.weights.checkpoint import read_weights
+from mae_plugin.weights.convert import convert
+from mae_plugin.weights.files import content_sha256, file_sha256, save_safetensors
+from mae_plugin.weights.formats import FORMATS, from_plugin
+from mae_plugin.weights.inspection import inspect_checkpoint
+from mae_plugin.weights.safe_load import load_file
+
+WITH_DECODER = ('plugin', 'authors', 'mmpretrain', 'huggingface')
+CARD = dict(mean=[1., 2., 3.], std=[4., 5., 6.], channel_order='rgb',
+            backbone=dict(num_heads=3, depth=3, grid=[4, 4]), decoder=dict(decoder_num_heads=4), task='pretraining')
+
+
+@pytest.fixture
+def model():
+    model = MODELS.build(tiny_mae_cfg())
+    model.init_weights()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    return model
+
+
+@pytest.fixture
+def checkpoint(model, tmp_path):
+    meta = dict(iter=5, mae_plugin=CARD)
+    torch.save(dict(meta=meta, state_dict=model.state_dict(), optimizer={}), tmp_path / 'iter_5.pth')
+    return tmp_path / 'iter_5.pth'
+
+
+def assert_same(state, expected):
+    assert state.keys() == expected.keys()
+    for name, value in expected.items():
+        assert state[name].dtype == value.dtype and torch.equal(state[name], value), name
+
+
+def run(*arguments):
+    return load_tool('convert_checkpoint').main([str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize('first, second', itertools.permutations(FORMATS, 2))
+def test_an_encoder_goes_through_any_two_formats(model, checkpoint, tmp_path, first, second):
+    one, two, back = tmp_path / 'one.pth', tmp_path / 'two.safetensors', tmp_path / 'back.pth'
+    convert(checkpoint, one, first, encoder_only=True)
+    convert(one, two, second)
+    convert(two, back, 'plugin')
+    assert_same(read_weights(back).state,
+                {f'backbone.{name}': value for name, value in model.backbone.state_dict().items()})
+
+
+@pytest.mark.parametrize('first, second', itertools.permutations(WITH_DECODER, 2))
+def test_a_decoder_goes_along_where_it_has_a_place(model, checkpoint, tmp_path, first, second):
+    convert(checkpoint, tmp_path / 'one.safetensors', first)
+    convert(tmp_path / 'one.safetensors', tmp_path / 'two.pth', second)
+    weights = read_weights(tmp_path / 'two.pth')
+    assert_same(weights.state, model.state_dict())
+    assert (weights.format, weights.kind) == (second, 'pretraining')
+
+
+@pytest.mark.parametrize('name', FORMATS.keys() - set(WITH_DECODER))
+def test_nothing_is_left_out_in_silence(checkpoint, tmp_path, name):
+    message = rf'iter_5.pth: 32 of its 74 .* in the format {name} .*mask_token.*encoder-only'
+    with pytest.raises(ValueError, match=message):
+        run(checkpoint, tmp_path / 'out.pth', '--to', name)
+    assert not (tmp_path / 'out.pth').exists()
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize('suffix', ['pth', 'safetensors'])
+def test_types_and_memory_layout_stay(model, tmp_path, dtype, suffix):
+    """Also of tensors that are not contiguous, that share memory or that are part of a larger one."""
+    state = {name: value.to(dtype) for name, value in model.backbone.state_dict().items()}
+    state['blocks.0.attn.proj.weight'] = state['blocks.0.attn.proj.weight'].t()
+    state['blocks.1.norm1.bias'] = state['blocks.1.norm1.weight']
+    state['blocks.2.mlp.fc2.bias'] = torch.zeros(10_000_000, dtype=dtype)[:48]
+    torch.save(state, tmp_path / 'in.pth')
+    convert(tmp_path / 'in.pth', tmp_path / f'out.{suffix}', 'mmpretrain')
+    convert(tmp_path / f'out.{suffix}', tmp_path / 'back.pth', 'timm')
+    assert_same(torch.load(tmp_path / 'back.pth', weights_only=True), state)
+    assert (tmp_path / f'out.{suffix}').stat().st_size < 2_000_000
+
+
+def test_the_card_travels(checkpoint, tmp_path):
+    run(checkpoint, tmp_path / 'out.safetensors', '--to', 'huggingface')
+    card = read_weights(tmp_path / 'out.safetensors').card
+    origin = card.pop('converted_from')
+    assert card == CARD
+    assert origin == dict(file='iter_5.pth', sha256=file_sha256(checkpoint), format='plugin')
+    run(tmp_path / 'out.safetensors', tmp_path / 'back.pth', '--to', 'authors')
+    assert read_weights(tmp_path / 'back.pth').card['mean'] == CARD['mean']
+
+
+def test_others_can_read_what_is_written(model, checkpoint, tmp_path):
+    """Plain torch.load without any allow-list, and safetensors' own reader."""
+    from safetensors.torch import load_file as their_reader
+    run(checkpoint, tmp_path / 'a.pth', '--to', 'authors')
+    assert_same(torch.load(tmp_path / 'a.pth', weights_only=True)['model'],
+                {name.partition('.')[2]: value for name, value in model.state_dict().items()})
+    run(checkpoint, tmp_path / 'a.safetensors', '--to', 'mmpretrain')
+    assert_same(their_reader(tmp_path / 'a.safetensors'), from_plugin(model.state_dict(), 'mmpretrain')[0])
+
+
+def test_an_output_that_exists(checkpoint, tmp_path):
+    (tmp_path / 'out.pth').write_text('mine')
+    with pytest.raises(ValueError, match=r'out.pth exists: name another file, or give --overwrite'):
+        run(checkpoint, tmp_path / 'out.pth', '--to', 'authors')
+    assert (tmp_path / 'out.pth').read_text() == 'mine'
+    run(checkpoint, tmp_path / 'out.pth', '--to', 'authors', '--overwrite')
+    assert read_weights(tmp_path / 'out.pth').format == 'authors'
+    run(tmp_path / 'out.pth', tmp_path / 'out.pth', '--to', 'plugin', '--overwrite')
+    assert read_weights(tmp_path / 'out.pth').format == 'plugin'
+
+
+def test_what_is_refused(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match='out.onnx: the name of the new file ends in one of .pth'):
+        run(checkpoint, tmp_path / 'out.onnx', '--to', 'timm')
+    with pytest.raises(FileNotFoundError, match='nowhere.pth does not exist; checkpoints in its folder: iter_5.pth'):
+        run(tmp_path / 'nowhere.pth', tmp_path / 'out.pth', '--to', 'timm')
+    state = PlainViT(img_size=64, embed_dim=48, depth=3, num_heads=3).state_dict()
+    torch.save(state | {'reg_token': torch.zeros(1, 2, 48)}, tmp_path / 'registers.pth')
+    with pytest.raises(ValueError, match=r'registers.pth has tensors that the format timm has no meaning for .reg'):
+        run(tmp_path / 'registers.pth', tmp_path / 'out.pth', '--to', 'plugin')
+    assert not list(tmp_path.glob('*out*'))
+
+
+def test_a_card_that_says_more_than_there_is(model, tmp_path):
+    state = {name: value for name, value in model.state_dict().items() if 'blocks.2.' not in name}
+    torch.save(dict(meta=dict(mae_plugin=CARD), state_dict=state), tmp_path / 'half.pth')
+    with pytest.raises(ValueError, match='half.pth holds 2 blocks of the 3 that it says it has'):
+        run(tmp_path / 'half.pth', tmp_path / 'out.pth', '--to', 'authors')
+
+
+def test_every_flipped_bit_of_safetensors_is_seen(model, tmp_path):
+    path = tmp_path / 'a.safetensors'
+    tensors = {name: value for name, value in model.backbone.state_dict().items() if 'blocks.0.norm1' in name}
+    save_safetensors(path, tensors, CARD)
+    content = path.read_bytes()
+    silent = []
+    for position in range(0, len(content), 3):
+        damaged = bytearray(content)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        try:
+            loaded = load_file(path)
+        except ValueError as error:
+            assert 'a.safetensors' in str(error)
+            continue
+        if loaded.keys() != tensors.keys() or not all(torch.equal(loaded[name], tensors[name]) for name in tensors):
+            silent.append(position)
+    assert not silent
+
+
+def test_the_hash_covers_names_types_shapes_and_metadata():
+    a = {'a': torch.arange(6.), 'b': torch.zeros(2)}
+    first = content_sha256(a, {'x': '1'})
+    others = [{'a': torch.arange(6.), 'c': torch.zeros(2)}, {'a': torch.arange(6.).view(2, 3), 'b': torch.zeros(2)},
+              {'a': torch.arange(6.), 'b': torch.zeros(2).int()},
+              {'a': torch.arange(6.), 'b': torch.tensor([0., -0.])}]
+    hashes = {content_sha256(other, {'x': '1'}) for other in others} | {content_sha256(a, {'x': '2'}), first}
+    assert len(hashes) == 6
+    assert content_sha256(dict(reversed(a.items())), {'x': '1', 'sha256': 'any'}) == first
+
+
+def test_inspection_of_ours(checkpoint, capsys):
+    load_tool('inspect_checkpoint').main([str(checkpoint), '--json'])
+    facts = json.loads(capsys.readouterr().out)
+    assert facts['SHA-256'] == file_sha256(checkpoint)
+    assert facts['holds'] == 'masked autoencoder: encoder and decoder'
+    assert facts['encoder'] == ('plain ViT, width 48, 3 blocks, 3 heads, MLP 192, patches of 16x16 pixels, 3 channels, '
+                                'class token, final norm')
+    assert facts['decoder'] == 'width 32, 2 blocks, 4 heads, 768 numbers for a patch'
+    assert facts['images'] == 'mean [1.0, 2.0, 3.0], std [4.0, 5.0, 6.0], rgb order'
+    assert facts['training'] == 'iteration 5, with the state that resuming needs'
+
+
+def test_inspection_tells_positions(tmp_path):
+    vit = PlainViT(img_size=64, embed_dim=48, depth=3, num_heads=3)
+    state = vit.state_dict()
+    for values, said in ((vit.pos_embed, 'columns first'), (vit.pos_embed.roll(24, 2), 'rows first'),
+                         (vit.pos_embed + .01, 'learned')):
+        torch.save(state | {'pos_embed': values.data}, tmp_path / 'a.pth')
+        assert said in inspect_checkpoint(tmp_path / 'a.pth')['positions']
+
+
+def test_inspection_of_others(model, tmp_path, capsys):
+    state = {name.partition('.')[2]: value for name, value in model.state_dict().items()}
+    args = Namespace(norm_pix_loss=True, mask_ratio=.75, output_dir='x')
+    torch.save(dict(model=state, args=args), tmp_path / 'a.pth')
+    facts = inspect_checkpoint(tmp_path / 'a.pth')
+    assert facts['format'].startswith('authors, 74 tensors, ')
+    assert facts["the authors' arguments"] == 'norm_pix_loss True, mask_ratio 0.75'
+    assert '? (no tensor tells) heads' in facts['encoder']
+    load_tool('inspect_checkpoint').main([str(tmp_path / 'a.pth')])
+    assert 'grid of 4x4' in capsys.readouterr().out

@@ -1,0 +1,187 @@
+"""Damaged and foreign files of every kind: none loads in silence, each answer names file, expectation and finding."""
+
+import io
+import os
+import pickle
+import zipfile
+
+import pytest
+import timm
+import torch
+from conftest import tiny_mae_cfg
+from safetensors.torch import save_file
+
+from mae_plugin.models import PlainViT
+from mae_plugin.registry import MODELS
+from mae_plugin.weights.convert import convert
+from mae_plugin.weights.files import save_safetensors
+from mae_plugin.weights.formats import FORMATS, from_plugin
+
+SIZES = dict(img_size=64, embed_dim=48, depth=3, num_heads=3)
+
+
+class Runs:
+    """Pickles as a call of ``function``."""
+
+    def __init__(self, function, *arguments):
+        self.reduced = function, arguments
+
+    def __reduce__(self):
+        return self.reduced
+
+
+def content_of(name, state):
+    """What a ``.pth`` file of the format holds, for our names ``state``."""
+    tensors, homeless = from_plugin(state, name)
+    assert not homeless
+    container = FORMATS[name].container
+    return {container: tensors} if container else tensors
+
+
+def tensors_of(content):
+    return next((content[key] for key in ('state_dict', 'model') if key in content), content)
+
+
+def saved(content):
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def flips(data, count, start, end):
+    """``data`` with one flipped bit, at ``count`` places between ``start`` and ``end``."""
+    for i in range(count):
+        place = start + (end - start) * i // count
+        yield data[:place] + bytes([data[place] ^ 1 << i % 8]) + data[place + 1:]
+
+
+def damaged_in_bytes(name, state, folder):
+    """Flipped bits and cuts, in the two kinds of files."""
+    data = saved(content_of(name, state))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.file_size)
+    start = data.index(largest.filename.encode()) + len(largest.filename) + 64  # after its alignment
+    for i, other in enumerate(flips(data, 5, start, start + largest.file_size - 64)):
+        yield f'flip{i}.pth', other
+    for i in range(5):
+        yield f'cut{i}.pth', data[:len(data) * (2 * i + 1) // 10]
+    save_safetensors(folder / 'whole.safetensors', tensors_of(content_of(name, state)), None)
+    data = (folder / 'whole.safetensors').read_bytes()
+    for i, other in enumerate(flips(data, 5, len(data) // 3, len(data))):
+        yield f'flip{i}.safetensors', other
+    for i in range(4):
+        yield f'cut{i}.safetensors', data[:len(data) * (2 * i + 1) // 8]
+
+
+def damaged_in_names(name, state):
+    """Renamed, missing and surplus tensors, other values and sizes; all are files that can be read."""
+    tensors = tensors_of(content_of(name, state))
+    blocks = [key for key in tensors if '.0.' in key and tensors[key].dim()]
+    for i, key in enumerate(blocks[::4]):
+        yield f'renamed{i}', {other if other != key else f'{key}_': value for other, value in tensors.items()}
+        yield f'missing{i}', {other: value for other, value in tensors.items() if other != key}
+    key = blocks[2]
+    for what, value in (('nan', torch.full_like(tensors[key], torch.nan)),
+                        ('infinite', torch.full_like(tensors[key], torch.inf)),
+                        ('longer', torch.cat([tensors[key], tensors[key]])), ('empty', tensors[key][:0])):
+        yield what, tensors | {key: value}
+    last = [key for key in tensors if '.1.' in key or '.2.' in key]
+    yield 'half', {key: value for key, value in tensors.items() if key not in last}
+    yield 'embeddings', {key: value for key, value in tensors.items() if '.0.' in key or key in last}
+
+
+def foreign():
+    """Other models and other things."""
+    yield 'resnet.pth', saved(timm.create_model('resnet18').state_dict())
+    yield 'swin.pth', saved(dict(model=timm.create_model('swin_tiny_patch4_window7_224').state_dict()))
+    yield 'convnext.pth', saved(timm.create_model('convnext_atto').state_dict())
+    yield 'optimizer.pth', saved(dict(optimizer=dict(state={}), meta=dict(iter=3)))
+    yield 'list.pth', saved([torch.zeros(3)])
+    yield 'tensor.pth', saved(torch.zeros(3))
+    yield 'empty_dict.pth', saved({})
+    yield 'number.pth', saved(dict(state_dict=3))
+    yield 'empty.pth', b''
+    yield 'text.pth', b'not a checkpoint\n' * 100
+    yield 'page.pth', b'<!DOCTYPE html><html><head><title>404 Not Found</title></head></html>'
+    yield 'pointer.pth', b'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 342\n'
+    yield 'image.pth', b'\x89PNG\r\n\x1a\n' + bytes(200)
+    yield 'page.safetensors', b'<!DOCTYPE html><html></html>'
+    yield 'empty.safetensors', b''
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, 'w') as file:
+        file.writestr('readme.txt', 'weights')
+    yield 'archive.pth', archive.getvalue()
+    for i, function in enumerate((eval, exec, os.system, os.mkdir, getattr, __import__, print, open)):
+        for where, content in (('top', Runs(function, 'x')), ('weights', dict(state_dict={'a': Runs(function, 'x')})),
+                               ('meta', dict(model={'blocks.0.a': torch.zeros(1)}, meta=Runs(function, 'x')))):
+            if function is not getattr:
+                yield f'hostile{i}_{where}.pth', saved(content)
+                yield f'hostile{i}_{where}_old.pth', pickle.dumps(content)
+
+
+@pytest.fixture(scope='module')
+def state():
+    model = MODELS.build(tiny_mae_cfg()).backbone
+    torch.manual_seed(0)
+    return {f'backbone.{name}': torch.randn_like(value) for name, value in model.state_dict().items()}
+
+
+def refusal(path, **sizes):
+    """The message with which a backbone refuses the file."""
+    model = PlainViT(**SIZES | sizes, init_cfg=dict(type='mae_plugin.MAEPretrained', checkpoint=str(path)))
+    with pytest.raises(ValueError) as error:
+        model.init_weights()
+    return str(error.value)
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_damaged(name, state, tmp_path):
+    for file, data in damaged_in_bytes(name, state, tmp_path):
+        (tmp_path / file).write_bytes(data)
+        message = refusal(tmp_path / file)
+        assert str(tmp_path / file) in message
+        assert 'cut off or damaged' in message, message
+    for what, tensors in damaged_in_names(name, state):
+        for suffix, save in (('pth', torch.save), ('safetensors', lambda value, path: save_file(
+                {key: item.clone() for key, item in value.items()}, path))):
+            path = tmp_path / f'{what}.{suffix}'
+            save(tensors, path)
+            message = refusal(path)
+            assert str(path) in message
+            said = {'renamed': 'lacks|holds', 'missing': 'lacks', 'nan': 'NaN or inf', 'infinite': 'NaN or inf',
+                    'longer': 'size', 'empty': 'size', 'half': 'lacks', 'embeddings': 'lacks|another model'}
+            wanted = next(text for kind, text in said.items() if what.startswith(kind))
+            assert any(text in message for text in wanted.split('|')), (what, message)
+
+
+@pytest.mark.parametrize('sizes', [dict(embed_dim=96), dict(depth=4), dict(depth=2), dict(patch_size=8, img_size=32),
+                                   dict(in_chans=1), dict(img_size=128), dict(mlp_ratio=2.)], ids=str)
+@pytest.mark.parametrize('name', FORMATS)
+def test_other_sizes(name, sizes, state, tmp_path):
+    torch.save(content_of(name, state), tmp_path / 'a.pth')
+    message = refusal(tmp_path / 'a.pth', **sizes)
+    assert str(tmp_path / 'a.pth') in message
+    assert any(word in message for word in ('another size', 'lacks', 'it holds', 'grid')), message
+
+
+def test_foreign(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'files').mkdir()
+    for file, data in foreign():
+        path = tmp_path / 'files' / file
+        path.write_bytes(data)
+        message = refusal(path)
+        assert str(path) in message
+        assert any(word in message for word in (
+            'holds another model', 'holds no model', 'is not a checkpoint', 'is refused: it holds')), message
+        assert 'hostile' not in file or 'code' in message or 'not a checkpoint' in message, message
+        with pytest.raises(ValueError, match=file):
+            convert(path, tmp_path / 'out.pth', 'plugin')
+    assert [entry.name for entry in tmp_path.iterdir()] == ['files']  # no code ran, nothing was written
+
+
+def test_these_are_more_than_two_hundred(state, tmp_path):
+    files = len(list(foreign()))
+    for name in FORMATS:
+        files += len(list(damaged_in_bytes(name, state, tmp_path))) + 2 * len(list(damaged_in_names(name, state)))
+    assert files > 200

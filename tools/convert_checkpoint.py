@@ -1,0 +1,36 @@
+"""Convert weights of a plain ViT, its masked autoencoder or a model fine-tuned from it: IN, of any format, to OUT."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # also works without installation
+
+from mae_plugin.utils.cli import leave, run_cli  # noqa: E402
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line."""
+    from mae_plugin.weights.formats import FORMATS
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('source', metavar='IN', help='a file of any of the formats, which is recognised, or timm://NAME')
+    parser.add_argument('target', metavar='OUT', help='the new file: .pth or .safetensors')
+    parser.add_argument('--to', required=True, choices=sorted(FORMATS), help='the format of OUT')
+    parser.add_argument('--encoder-only', action='store_true', help='leave out the decoder and the heads')
+    parser.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
+    parser.add_argument('--debug', action='store_true', help='show the whole traceback of an error')
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Convert."""
+    from mae_plugin.weights.convert import convert
+    args = parse_args(argv)
+    weights = convert(args.source, args.target, args.to, args.encoder_only, args.overwrite)
+    print(f'{args.source} ({weights.format}, {weights.kind}) -> {args.target} ({args.to}): '
+          f'{len(weights.state)} tensors, read back and equal')
+
+
+if __name__ == '__main__':
+    leave(run_cli(main))
