@@ -180,10 +180,14 @@ _HF = Format(
     prefix='vit.')
 
 def _vitdet_encoder(theirs: str) -> tuple[Rule, ...]:
-    """Rules of detectron2's ViT, which has neither class token nor last norm; mmdet's project took over its names."""
+    """Rules of detectron2's ViT; mmdet's project took over its names, which are timm's but for relative positions.
+
+    Neither has a class token or a last norm. Those of an encoder keep timm's names there, too: both projects report
+    them as unexpected and load the rest.
+    """
     return _table(
-        (f'{theirs}.pos_embed', 'backbone.pos_embed'),
-        (f'{theirs}.patch_embed.proj.{{w}}', 'backbone.patch_embed.proj.{w}'),
+        *((f'{theirs}.{name}', f'backbone.{name}')
+          for name in ('cls_token', 'pos_embed', 'patch_embed.proj.{w}', 'norm.{w}')),
         *((f'{theirs}.blocks.{{n}}.attn.{table}', f'{_OUR_BLOCK}.attn.rel_pos.{table}')
           for table in ('rel_pos_h', 'rel_pos_w'))) + _block(f'{theirs}.blocks.{{n}}', _OUR_BLOCK)
 
