@@ -203,3 +203,43 @@ def test_inspection_of_others(model, tmp_path, capsys):
     assert '? (no tensor tells) heads' in facts['encoder']
     load_tool('inspect_checkpoint').main([str(tmp_path / 'a.pth')])
     assert 'grid of 4x4' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('encoder_only', [False, True])
+def test_a_folder_of_transformers(model, checkpoint, tmp_path, encoder_only):
+    """What the card does not tell is asked for; the folder is read by everything that reads a file."""
+    arguments = [checkpoint, tmp_path / 'vit', '--to', 'huggingface', *['--encoder-only'] * encoder_only]
+    if not encoder_only:
+        with pytest.raises(ValueError, match='vit cannot be written: .* norm_pix, mask_ratio, .* --facts norm_pix='):
+            run(*arguments)
+        arguments += ['--facts', 'norm_pix=True', 'mask_ratio=0.75']
+    run(*arguments)
+    weights = read_weights(tmp_path / 'vit')
+    assert_same(weights.state, {name: value for name, value in model.state_dict().items()
+                                if name.startswith('backbone.') or not encoder_only})
+    for key in ('mean', 'std', 'channel_order'):
+        assert weights.card[key] == pytest.approx(CARD[key])
+    assert weights.card['backbone'] == dict(num_heads=3, depth=3)
+    assert '3 heads' in inspect_checkpoint(tmp_path / 'vit')['encoder']
+    vit = PlainViT(img_size=64, embed_dim=48, depth=3, num_heads=3, init_cfg=dict(
+        type='mae_plugin.MAEPretrained', checkpoint=str(tmp_path / 'vit')))
+    vit.init_weights()
+    assert_same(vit.state_dict(), model.backbone.state_dict())
+    with pytest.raises(ValueError, match='vit exists'):
+        run(*arguments)
+
+
+def test_facts(checkpoint, tmp_path):
+    run(checkpoint, tmp_path / 'out.pth', '--to', 'plugin', '--facts', 'num_heads=6', 'std=[7.,8.,9.]')
+    card = read_weights(tmp_path / 'out.pth').card
+    assert card['backbone'] == dict(CARD['backbone'], num_heads=6) and card['std'] == [7., 8., 9.]
+    for fact, message in (('heads=3', 'heads: the facts of a file are mean'), ('num_heads=x', 'write num_heads=12')):
+        with pytest.raises(ValueError, match=message):
+            run(checkpoint, tmp_path / 'no.pth', '--to', 'plugin', '--facts', fact)
+
+
+def test_blue_first_has_no_folder(model, tmp_path):
+    card = dict(CARD, channel_order='bgr', target=dict(norm_pix=True), masking=dict(mask_ratio=.75))
+    torch.save(dict(meta=dict(mae_plugin=card), state_dict=model.state_dict()), tmp_path / 'bgr.pth')
+    with pytest.raises(ValueError, match='bgr.pth was trained with blue first'):
+        run(tmp_path / 'bgr.pth', tmp_path / 'vit', '--to', 'huggingface')

@@ -194,13 +194,13 @@ def test_all_their_spellings_are_read_alike(library, kind, tmp_path):
     folder, _, _ = library
     expected = read_weights(folder / 'theirs' / kind / 'model.safetensors').state
     assert_identical(read_weights(folder / 'theirs' / kind / 'modules.pth').state, expected)
-    tensors, config = read_folder(folder / 'theirs' / f'{kind}_sharded')
+    _, tensors, config = read_folder(folder / 'theirs' / f'{kind}_sharded')
     assert len(list((folder / 'theirs' / f'{kind}_sharded').glob('*.safetensors'))) > 1
     assert config['num_attention_heads'] == 3
     assert_identical(to_plugin(tensors, 'huggingface')[0], expected)
     torch.save(published(load_file(folder / 'theirs' / kind / 'model.safetensors')), tmp_path / 'pytorch_model.bin')
     (tmp_path / 'config.json').write_text('{}')
-    assert_identical(to_plugin(read_folder(tmp_path)[0], 'huggingface')[0], expected)
+    assert_identical(to_plugin(read_folder(tmp_path)[1], 'huggingface')[0], expected)
 
 
 def test_positions_of_the_decoder_are_carried(library):
@@ -240,7 +240,7 @@ def test_the_library_stays_out_of_this_process(library):
 
 def test_config_and_card(tmp_path):
     write_folder(tmp_path, tensors_of('mae'), dict(mean=MEAN), **facts('mae') | dict(mask_ratio=.5))
-    tensors, config = read_folder(tmp_path)
+    _, tensors, config = read_folder(tmp_path)
     assert config['layer_norm_eps'] == LAYER_NORM_EPS
     assert (config['image_size'], config['patch_size'], config['mask_ratio'], config['norm_pix_loss']) == (
         64, 16, .5, True)
@@ -258,7 +258,7 @@ def test_classifier_of_wide_images(tmp_path):
     with pytest.raises(ValueError, match=r'8 positions do not fit img_size=\(64, 64\)'):
         write_folder(tmp_path, tensors, img_size=64, **facts('classifier'))
     write_folder(tmp_path, tensors, img_size=(32, 64), **facts('classifier'))
-    config = read_folder(tmp_path)[1]
+    config = read_folder(tmp_path)[2]
     assert (config['image_size'], config['size']) == ([32, 64], dict(height=32, width=64))
 
 
@@ -313,7 +313,7 @@ def sharded(tmp_path):
 
 
 def test_shards_are_joined(sharded):
-    tensors, config = read_folder(sharded())
+    _, tensors, config = read_folder(sharded())
     assert sorted(tensors) == ['a', 'b', 'c'] and config == dict(hidden_size=48)
 
 

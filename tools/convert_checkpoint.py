@@ -1,6 +1,7 @@
 """Convert weights of a plain ViT, its masked autoencoder or a model fine-tuned from it: IN, of any format, to OUT."""
 
 import argparse
+import ast
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,22 +13,42 @@ from mae_plugin.utils.cli import leave, run_cli  # noqa: E402
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
+    from mae_plugin.weights.convert import FACTS
     from mae_plugin.weights.formats import FORMATS
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('source', metavar='IN', help='a file of any of the formats, which is recognised, or timm://NAME')
-    parser.add_argument('target', metavar='OUT', help='the new file: .pth or .safetensors')
+    parser.add_argument('source', metavar='IN', help='a file of any of the formats, which is recognised, a folder of '
+                        "transformers', or timm://NAME")
+    parser.add_argument('target', metavar='OUT', help='the new file, .pth or .safetensors; for huggingface also a '
+                        'folder, for from_pretrained')
     parser.add_argument('--to', required=True, choices=sorted(FORMATS), help='the format of OUT')
     parser.add_argument('--encoder-only', action='store_true', help='leave out the decoder and the heads')
     parser.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
+    parser.add_argument(
+        '--facts', nargs='+', action='extend', default=[], metavar='KEY=VALUE', help='what the tensors do not tell and '
+        f'the file does not say: {", ".join(FACTS)}; a folder needs them, other files keep them')
     parser.add_argument('--debug', action='store_true', help='show the whole traceback of an error')
     return parser.parse_args(argv)
+
+
+def parse_fact(text: str) -> tuple[str, object]:
+    """``KEY=VALUE`` with a value as Python writes it.
+
+    Raises:
+        ValueError: It has another form.
+    """
+    key, _, value = text.partition('=')
+    try:
+        return key, ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        raise ValueError(f'--facts {text}: write num_heads=12, mean=[123.675,116.28,103.53] or norm_pix=True') from None
 
 
 def main(argv: Sequence[str]) -> None:
     """Convert."""
     from mae_plugin.weights.convert import convert
     args = parse_args(argv)
-    weights = convert(args.source, args.target, args.to, args.encoder_only, args.overwrite)
+    facts = dict(map(parse_fact, args.facts))
+    weights = convert(args.source, args.target, args.to, args.encoder_only, args.overwrite, facts)
     print(f'{args.source} ({weights.format}, {weights.kind}) -> {args.target} ({args.to}): '
           f'{len(weights.state)} tensors, read back and equal')
 

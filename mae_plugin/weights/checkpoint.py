@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .files import CARD_KEY, file_sha256
 from .formats import FORMATS, recognise, to_plugin
+from .huggingface import card_of_config, is_folder, read_folder
 from .safe_load import load_file, safetensors_metadata
 
 TIMM = 'timm://'
@@ -29,7 +30,7 @@ class Weights:
         state: Tensors by the names of our models: ``backbone.``, ``neck.`` (decoder), ``head.`` and so on.
         unknown: The file's names that its format has no meaning for.
         card: What it says of itself, see :mod:`mae_plugin.weights.card`; None if nothing.
-        sha256: Of the file, None where there is none.
+        sha256: Of the file; of a folder's, or of the index of its shards; None where there is none.
         rest: What else is in it, beside the tensors.
     """
 
@@ -66,8 +67,9 @@ def read_weights(path: str | os.PathLike) -> Weights:
     if file.startswith(TIMM):
         tensors, card, rest, sha256, name = *_from_timm(file), None, 'timm'
     else:
-        tensors, card, rest, container = _from_file(Path(file).expanduser())
-        name, sha256 = recognise(tensors, container), file_sha256(Path(file).expanduser())
+        place = Path(file).expanduser()
+        tensors, card, rest, container = (_from_folder if is_folder(place) else _from_file)(place)
+        name, sha256 = recognise(tensors, container), file_sha256(rest.get('file', place))
     if name is None:
         raise ValueError(f'{file} holds another model: none of its tensors ({shorten(list(tensors))}) has a name that '
                          f'a plain ViT has, neither here nor in {", ".join(FORMATS.keys() - {"plugin"})}')
@@ -103,6 +105,11 @@ def _from_file(path: Path) -> tuple[dict[str, Tensor], dict | None, dict, str]:
     rest = {key: value for key, value in content.items() if key != container} if container else {}
     meta = rest.get('meta')
     return tensors, meta.get(CARD_KEY) if isinstance(meta, dict) else None, rest, container
+
+
+def _from_folder(folder: Path) -> tuple[dict[str, Tensor], dict | None, dict, str]:
+    file, tensors, config = read_folder(folder)
+    return tensors_in(tensors, str(file))[0], card_of_config(config, str(folder)), dict(file=file, config=config), ''
 
 
 def _from_timm(address: str) -> tuple[dict[str, Tensor], dict, dict]:

@@ -1,6 +1,7 @@
 """From one format of weights to another, tensor by tensor, and back."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -9,21 +10,29 @@ from torch import Tensor
 from .checkpoint import Weights, read_weights, shorten, tensors_in
 from .files import CARD_KEY, save_pth, save_safetensors
 from .formats import FORMATS, from_plugin
+from .huggingface import read_folder, write_folder
 from .safe_load import load_file
 
 _SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 
 
-def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool = False,
-            overwrite: bool = False) -> Weights:
+# What tensors do not tell, and where a card has it.
+FACTS = {'mean': ('mean', ), 'std': ('std', ), 'num_heads': ('backbone', 'num_heads'),
+         'decoder_num_heads': ('decoder', 'decoder_num_heads'), 'norm_pix': ('target', 'norm_pix'),
+         'mask_ratio': ('masking', 'mask_ratio')}
+
+
+def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool = False, overwrite: bool = False,
+            facts: Mapping[str, object] | None = None) -> Weights:
     """Write the weights of ``source`` to ``target`` in the format ``to``, read them back and compare.
 
     Args:
         source: What :func:`~mae_plugin.weights.checkpoint.read_weights` takes.
-        target: The new file; its suffix says how it is written.
+        target: The new file; its suffix says how it is written. Without a suffix it is a folder of transformers'.
         to: A key of :data:`~mae_plugin.weights.formats.FORMATS`.
         encoder_only: Leave out everything but the encoder.
         overwrite: Let ``target`` be replaced.
+        facts: Values of :data:`FACTS` that ``source`` does not tell, or tells wrongly. A folder needs them all.
 
     Returns:
         What was written, by our names.
@@ -36,7 +45,8 @@ def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool 
     target = Path(target).expanduser()
     if to not in FORMATS:
         raise ValueError(f'{to} is no format; there are {", ".join(FORMATS)}')
-    if target.suffix not in _SUFFIXES:
+    as_folder = to == 'huggingface' and not target.suffix
+    if not as_folder and target.suffix not in _SUFFIXES:
         raise ValueError(f'{target}: the name of the new file ends in one of {", ".join(_SUFFIXES)}')
     if target.exists() and not overwrite:
         raise ValueError(f'{target} exists: name another file, or give --overwrite')
@@ -54,24 +64,51 @@ def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool 
             f'({shorten(homeless)})'
             + ('' if encoder or encoder_only else ': --encoder-only leaves out all that is not encoder'))
     origin = dict(file=Path(weights.file).name, sha256=weights.sha256, format=weights.format)
-    weights.card = {**(weights.card or {}), 'converted_from': origin}
-    _write(target, translated, to, weights.card)
-    _compare(target, translated)
+    weights.card = _with_facts({**(weights.card or {}), 'converted_from': origin}, facts or {})
+    write = _write_folder if as_folder else _write_file
+    _compare(target, write(target, translated, to, weights))
     return weights
 
 
-def _write(target: Path, tensors: dict[str, Tensor], to: str, card: dict) -> None:
+def _with_facts(card: dict, facts: Mapping[str, object]) -> dict:
+    unknown = facts.keys() - FACTS.keys()
+    if unknown:
+        raise ValueError(f'{", ".join(sorted(unknown))}: the facts of a file are {", ".join(FACTS)}')
+    for name, value in facts.items():
+        *part, key = FACTS[name]
+        holder = card
+        if part:
+            holder = card[part[0]] = dict(card.get(part[0]) or {})
+        holder[key] = value
+    return card
+
+
+def _write_folder(folder: Path, tensors: dict[str, Tensor], _: str, weights: Weights) -> Mapping[str, Tensor]:
+    if weights.card.get('channel_order') == 'bgr':
+        raise ValueError(f'{weights.file} was trained with blue first, the images of transformers have red first')
+    known = {}
+    for name, place in FACTS.items():
+        known[name] = weights.card
+        for key in place:
+            known[name] = (known[name] or {}).get(key)
+    image = (weights.card.get('backbone') or {}).get('img_size')
+    classes = ((weights.rest.get('meta') or {}).get('dataset_meta') or {}).get('classes')
+    return write_folder(folder, tensors, weights.card, img_size=image, classes=classes, **known)
+
+
+def _write_file(file: Path, tensors: dict[str, Tensor], to: str, weights: Weights) -> Mapping[str, Tensor]:
     container = FORMATS[to].container
-    if target.suffix == '.safetensors':
-        save_safetensors(target, tensors, card)
+    if file.suffix == '.safetensors':
+        save_safetensors(file, tensors, weights.card)
     else:
-        tensors = {name: value.clone() for name, value in tensors.items()}  # not the storage they are a view of
-        save_pth(target, {'meta': {CARD_KEY: card}, container: tensors} if container else tensors)
+        copies = {name: value.clone() for name, value in tensors.items()}  # not the storage they are a view of
+        save_pth(file, {'meta': {CARD_KEY: weights.card}, container: copies} if container else copies)
+    return tensors
 
 
-def _compare(target: Path, tensors: dict[str, Tensor]) -> None:
+def _compare(target: Path, tensors: Mapping[str, Tensor]) -> None:
     """Read ``target`` as anybody would: all tensors are there, bit by bit."""
-    written, _ = tensors_in(load_file(target), str(target))
+    written, _ = tensors_in(read_folder(target)[1] if target.is_dir() else load_file(target), str(target))
     changed = [name for name in tensors.keys() | written.keys()
                if name not in written or name not in tensors or not torch.equal(written[name], tensors[name])]
     assert not changed, changed

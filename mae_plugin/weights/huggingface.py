@@ -22,8 +22,16 @@ _DECODER = tuple(f'decoder.{name}' for name in (
 _BICUBIC = 3  # of PIL
 
 
-def read_folder(folder: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
+def is_folder(path: str | os.PathLike) -> bool:
+    """Whether ``path`` is a folder with a ``config.json``."""
+    return Path(path, CONFIG).is_file()
+
+
+def read_folder(folder: str | os.PathLike) -> tuple[Path, dict[str, Tensor], dict]:
     """Read the tensors of a folder, from shards if need be, and what its two configs say, in one dict.
+
+    Returns:
+        The file of the tensors, or the index of the shards; the tensors; the configs.
 
     Raises:
         FileNotFoundError: There are no weights, no ``config.json``, or a shard is missing.
@@ -38,7 +46,7 @@ def read_folder(folder: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
     if (folder / PREPROCESSOR).is_file():
         config = _read_json(folder / PREPROCESSOR) | config
     if file.suffix != '.json':
-        return load_file(file), config
+        return file, load_file(file), config
     places = _read_json(file).get('weight_map')
     if not isinstance(places, dict) or not all(isinstance(shard, str) for shard in places.values()):
         raise ValueError(f"{file} has no 'weight_map' from names of tensors to names of files")
@@ -56,7 +64,26 @@ def read_folder(folder: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
     if lost:
         raise ValueError(f'{folder} lacks {len(lost)} of the {len(places)} tensors of its index, among them {lost[0]} '
                          f'in {places[lost[0]]}')
-    return tensors, config
+    return file, tensors, config
+
+
+def card_of_config(config: dict, folder: str) -> dict:
+    """What the configs of a folder say, as a card (see :mod:`mae_plugin.weights.card`).
+
+    Raises:
+        ValueError: They describe another activation than GELU, or queries and keys without bias.
+    """
+    for key, ours in (('hidden_act', 'gelu'), ('qkv_bias', True)):
+        if config.get(key, ours) != ours:
+            raise ValueError(f'{folder}/{CONFIG} says {key}={config[key]!r}; the models here have {ours!r} only')
+    card = {'backbone': {'num_heads': config.get('num_attention_heads'), 'depth': config.get('num_hidden_layers')},
+            'decoder': {'decoder_num_heads': config.get('decoder_num_attention_heads')},
+            'target': {'norm_pix': config.get('norm_pix_loss')}, 'masking': {'mask_ratio': config.get('mask_ratio')}}
+    card = {part: facts for part, facts in card.items() if None not in facts.values()}
+    if 'image_mean' in config and 'image_std' in config:
+        card.update(mean=[255 * value for value in config['image_mean']],
+                    std=[255 * value for value in config['image_std']], channel_order='rgb')
+    return card
 
 
 def write_folder(folder: str | os.PathLike,
@@ -70,7 +97,7 @@ def write_folder(folder: str | os.PathLike,
                  decoder_num_heads: int | None = None,
                  norm_pix: bool | None = None,
                  mask_ratio: float | None = None,
-                 classes: Sequence[str] | None = None) -> None:
+                 classes: Sequence[str] | None = None) -> Mapping[str, Tensor]:
     """Write a folder that ``from_pretrained`` of transformers 4 and 5 reads.
 
     A decoder makes it a ``ViTMAEForPreTraining``, a classifier a ``ViTForImageClassification``, an encoder alone a
@@ -89,6 +116,9 @@ def write_folder(folder: str | os.PathLike,
         mask_ratio: Share of hidden patches.
         classes: Names of the classes of a classifier; by default those that transformers makes up.
 
+    Returns:
+        The tensors as they are in the file: those of an encoder alone have no prefix there.
+
     Raises:
         ValueError: An argument that this model needs is None, or transformers has no such model.
     """
@@ -103,7 +133,7 @@ def write_folder(folder: str | os.PathLike,
     unknown = [name for name, value in needed.items() if value is None]
     if unknown:
         raise ValueError(f'{folder} cannot be written: the weights do not tell {", ".join(unknown)}, which transformers'
-                         ' needs: give them')
+                         f' needs: give them, as --facts {unknown[0]}=...')
     mae = not (classifier or 'vit.pooler.dense.weight' in tensors)
     config = _sizes(tensors, 'vit.encoder.layer', num_heads) | dict(
         model_type='vit_mae' if mae else 'vit', num_channels=tensors[_PATCHES].size(1),
@@ -134,6 +164,7 @@ def write_folder(folder: str | os.PathLike,
     save_safetensors(Path(folder, 'model.safetensors'), tensors, card)
     for name, content in ((PREPROCESSOR, preprocessor), (CONFIG, config)):
         Path(folder, name).write_text(json.dumps(content, indent=2, sort_keys=True) + '\n', encoding='utf-8')
+    return tensors
 
 
 def _sizes(tensors: Mapping[str, Tensor], layers: str, num_heads: int) -> dict:

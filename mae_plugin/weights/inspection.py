@@ -27,7 +27,8 @@ def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
     """
     weights = read_weights(path)
     state, card = weights.state, weights.card or {}
-    facts = {'file': f'{weights.file} ({_bytes(path)})' if weights.sha256 else weights.file,
+    size = f' ({_bytes(weights.rest.get("file", path))})' if weights.sha256 else ''
+    facts = {'file': weights.file + size,
              'SHA-256': weights.sha256,
              'format': f'{weights.format}, {len(state) + len(weights.unknown)} tensors, {_types(state)}',
              'holds': _KINDS[weights.kind]}
