@@ -179,6 +179,7 @@ _HF = Format(
     + _block('decoder.decoder_layers.{n}', 'neck.decoder_blocks.{n}', _HF_5_BLOCK),
     prefix='vit.')
 
+
 def _vitdet_encoder(theirs: str) -> tuple[Rule, ...]:
     """Rules of detectron2's ViT; mmdet's project took over its names, which are timm's but for relative positions.
 
