@@ -102,7 +102,6 @@ _TIMM = Format(mark=r'blocks\.\d+\.', rules=_ENCODER + _LAYER_SCALE + _table(('h
 
 _PLUGIN = Format(mark=r'backbone\.blocks\.\d+\.', rules=_table(('{rest}', '{rest}')), container='state_dict')
 
-
 _MM_BLOCK = {'norm1': 'ln1', 'norm2': 'ln2', 'mlp.fc1': 'ffn.layers.0.0', 'mlp.fc2': 'ffn.layers.1'}
 _MM_ENCODER = _table(
     ('backbone.cls_token', 'backbone.cls_token'), ('backbone.pos_embed', 'backbone.pos_embed'),
@@ -311,12 +310,16 @@ def to_plugin(state: Mapping[str, Tensor], name: str) -> tuple[dict[str, Tensor]
     for key in state:
         place = next(((rule, i, match) for rule in spec.rules for i, piece in enumerate(rule.pieces)
                       if (match := _pattern(piece).fullmatch(key))), None)
-        if place is not None:
-            rule, i, match = place
-            ours = rule.ours.format_map(match.groupdict())
-            found.setdefault(ours, [None] * len(rule.pieces))[i] = key
-        elif not re.fullmatch(spec.skipped, key):
+        if place is None:
+            if not re.fullmatch(spec.skipped, key):
+                unknown.append(key)
+            continue
+        rule, i, match = place
+        pieces = found.setdefault(rule.ours.format_map(match.groupdict()), [None] * len(rule.pieces))
+        if pieces[i] is not None:  # under two names, of which only one can be meant
             unknown.append(key)
+        else:
+            pieces[i] = key
     translated = {}
     for ours, keys in found.items():
         if None in keys:
