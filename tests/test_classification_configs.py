@@ -126,7 +126,7 @@ def test_models_have_the_published_size(name, millions):
 def test_at_448_pixels_positions_of_224_are_resampled_when_they_are_loaded(tmp_path):
     cfg = config('vit-huge_in1k-448px').model.backbone
     small = dict(cfg, embed_dim=16, depth=1, num_heads=2)
-    pretrained = MODELS.build(dict(small, img_size=224, init_cfg=None))
+    pretrained = MODELS.build(dict(small, img_size=224, init_cfg=None, out_type='raw'))
     torch.save(pretrained.state_dict(), tmp_path / 'pretrained.pth')
     model = MODELS.build(dict(small, init_cfg=dict(cfg.init_cfg, checkpoint=str(tmp_path / 'pretrained.pth'))))
     model.init_weights()

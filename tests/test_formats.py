@@ -194,6 +194,14 @@ def test_a_piece_that_is_missing_is_not_made_up():
     assert unknown == [f'vit.encoder.layer.1.attention.attention.{part}.bias' for part in ('query', 'value')]
 
 
+def test_a_tensor_under_two_names_is_not_dropped():
+    ours = {f'backbone.{name}': value for name, value in PlainViT(**SIZES).state_dict().items()}
+    theirs, _ = from_plugin(ours | {'head.fc.weight': torch.zeros(5, 48)}, 'mmpretrain')
+    twice = theirs | {'head.layers.head.weight': torch.ones(5, 48)}
+    back, unknown = to_plugin(twice, 'mmpretrain')
+    assert unknown == ['head.layers.head.weight'] and not back['head.fc.weight'].any()
+
+
 @pytest.mark.parametrize('name', FORMATS)
 def test_no_two_rules_give_the_same_name(name):
     """Each of our names has one way out, and it is the way back in."""

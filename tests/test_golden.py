@@ -6,6 +6,7 @@ from conftest import tiny_mae_cfg
 
 from mae_plugin.models import PatchMask, PlainViT, SimpleFeaturePyramid
 from mae_plugin.registry import MODELS
+from mae_plugin.weights.formats import to_plugin
 
 
 def assert_grad_norms(parameters: dict, expected: dict) -> None:
@@ -41,27 +42,12 @@ def test_authors_mae(golden, target):
     assert_grad_norms(trained, reference.under(f'{target}/grad_norm/'))
 
 
-def vitdet_name(name: str) -> str:
-    """Our name of a parameter of detectron2's ViTDet."""
-    if name.startswith('net.'):
-        return 'backbone.' + name.removeprefix('net.').replace('attn.rel_pos_', 'attn.rel_pos.rel_pos_')
-    level, layer, *rest = name.removeprefix('simfp_').split('.')
-    first_conv = {'2': 4, '3': 1, '4': 0, '5': 1}[level]
-    layer = int(layer)
-    if layer > first_conv:  # each convolution's norm is a layer of its own here
-        layer += 1
-    if rest[0] == 'norm':
-        layer, rest = layer + 1, rest[1:]
-    return f'neck.levels.{int(level) - 2}.{layer}.{rest[0]}'
-
-
 def test_vitdet(golden):
     reference = golden('vitdet_80x112')
     backbone = PlainViT(img_size=64, embed_dim=48, depth=4, num_heads=3, out_type='featmap', with_cls_token=False,
                         window_size=3, window_block_indexes=[0, 2], rel_pos=dict(type='DecomposedRelPos', size=6))
     model = torch.nn.ModuleDict(dict(backbone=backbone, neck=SimpleFeaturePyramid(48, 32))).double()
-    parameters = {vitdet_name(name): value for name, value in reference.under('param/').items()}
-    model.load_state_dict(parameters)
+    model.load_state_dict(to_plugin(reference.under('param/'), 'detectron2')[0])
 
     features = backbone(reference['images'])
     torch.testing.assert_close(features[-1], reference['backbone/last_feat'], rtol=0, atol=1e-8)
@@ -72,9 +58,7 @@ def test_vitdet(golden):
     loss = sum(level.square().mean() for level in levels)
     torch.testing.assert_close(loss, reference['loss'], rtol=0, atol=1e-8)
     loss.backward()
-    assert_grad_norms(
-        dict(model.named_parameters()),
-        {vitdet_name(name): value for name, value in reference.under('grad_norm/').items()})
+    assert_grad_norms(dict(model.named_parameters()), to_plugin(reference.under('grad_norm/'), 'detectron2')[0])
 
 
 def mmseg_name(name: str) -> str:

@@ -56,7 +56,10 @@ def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool 
                          f'({shorten(weights.unknown)}): it is not only a plain ViT')
     if encoder_only:
         weights.state = {name: value for name, value in weights.state.items() if name.startswith('backbone.')}
-    translated, homeless = from_plugin(weights.state, to)
+    try:
+        translated, homeless = from_plugin(weights.state, to)
+    except ValueError as error:
+        raise ValueError(f'{source} has no form as {to}: {error}') from error
     if homeless:
         encoder = any(name.startswith('backbone.') for name in homeless)
         raise ValueError(

@@ -2,9 +2,10 @@
 
 Our own names are the hub: a table says how a project's names translate to those of our models (``backbone.``,
 ``neck.``, ``head.``), so that N formats need N tables and no script for a pair. A rule is ``(theirs, ours)``, two
-templates in which ``{n}`` and ``{m}`` stand for numbers, ``{w}`` for ``weight`` or ``bias`` and ``{rest}`` for any
-remainder. Where a project keeps in three tensors what we keep in one (query, key and value), ``theirs`` is a tuple,
-joined along the first dimension. In both directions the first rule that fits counts.
+templates in which ``{n}`` and ``{m}`` stand for numbers, ``{stage}`` for a number and a dot or for nothing, ``{w}`` for
+``weight`` or ``bias`` and ``{rest}`` for any remainder. Where a project keeps in three tensors what we keep in one
+(query, key and value), ``theirs`` is a tuple, joined along the first dimension. In both directions the first rule that
+fits counts.
 
 Values are never changed. Positions in particular are carried, not computed anew: mmpretrain's table has its halves
 swapped, and weights that were trained with it need it.
@@ -20,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_FIELDS = {'n': r'\d+', 'm': r'\d+', 'w': 'weight|bias', 'rest': '.+'}
+_FIELDS = {'n': r'\d+', 'm': r'\d+', 'stage': r'(?:\d+\.)?', 'w': 'weight|bias', 'rest': '.+'}
 
 
 class Rule(NamedTuple):
@@ -52,7 +53,8 @@ class Format:
         prefix: What the names of the encoder begin with; a file of the encoder alone may leave it out.
         container: The key that a ``.pth`` file has the tensors under; empty for none.
         skipped: Pattern of names that hold nothing learned.
-        computed: Gives those again, by name, from the translated tensors.
+        computed: Gives those again, by name, from the translated tensors; raises ValueError if the format cannot hold
+            what is among them.
     """
 
     mark: str
@@ -99,7 +101,6 @@ _AUTHORS = Format(
 _TIMM = Format(mark=r'blocks\.\d+\.', rules=_ENCODER + _LAYER_SCALE + _table(('head.{w}', 'head.fc.{w}')))
 
 _PLUGIN = Format(mark=r'backbone\.blocks\.\d+\.', rules=_table(('{rest}', '{rest}')), container='state_dict')
-
 
 _MM_BLOCK = {'norm1': 'ln1', 'norm2': 'ln2', 'mlp.fc1': 'ffn.layers.0.0', 'mlp.fc2': 'ffn.layers.1'}
 _MM_ENCODER = _table(
@@ -177,10 +178,105 @@ _HF = Format(
     + _block('decoder.decoder_layers.{n}', 'neck.decoder_blocks.{n}', _HF_5_BLOCK),
     prefix='vit.')
 
+
+def _vitdet_encoder(theirs: str) -> tuple[Rule, ...]:
+    """Rules of detectron2's ViT; mmdet's project took over its names, which are timm's but for relative positions.
+
+    Neither has a class token or a last norm. Those of an encoder keep timm's names there, too: both projects report
+    them as unexpected and load the rest.
+    """
+    return _table(
+        *((f'{theirs}.{name}', f'backbone.{name}')
+          for name in ('cls_token', 'pos_embed', 'patch_embed.proj.{w}', 'norm.{w}')),
+        *((f'{theirs}.blocks.{{n}}.attn.{table}', f'{_OUR_BLOCK}.attn.rel_pos.{table}')
+          for table in ('rel_pos_h', 'rel_pos_w'))) + _block(f'{theirs}.blocks.{{n}}', _OUR_BLOCK)
+
+
+def _pyramid(enlarging: tuple[str, str], conv: Callable[[int, int, int], str], weight: str, norm: str
+             ) -> tuple[Rule, ...]:
+    """Rules of the simple feature pyramid, each level of which ends in two convolutions with a norm.
+
+    Args:
+        enlarging: What they call the layers before these in the first two levels.
+        conv: Their name of a convolution, from its level, whether it is the second one, and its place in a sequence
+            in which it and its norm are one layer.
+        weight: Their name of its weight.
+        norm: Their name of its norm.
+    """
+    rules = [(f'{enlarging[level]}.{place}.{{w}}', f'neck.levels.{level}.{place}.{{w}}')
+             for level, place in ((0, 0), (0, 1), (0, 3), (1, 0))]
+    for level, first in enumerate((4, 1, 0, 1)):
+        for second in (0, 1):
+            theirs = conv(level, second, first + second)
+            ours = first + 2 * second
+            rules += [(f'{theirs}.{weight}', f'neck.levels.{level}.{ours}.weight'),
+                      (f'{theirs}.{norm}.{{w}}', f'neck.levels.{level}.{ours + 1}.{{w}}')]
+    return _table(*rules)
+
+
+def _check_patches(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Refuse patches for which detectron2 would number the levels of its pyramid, by stride, otherwise."""
+    patches = state.get('backbone.net.patch_embed.proj.weight')
+    if patches is not None and patches.size(-1) != 16 and any(name.startswith('backbone.simfp_') for name in state):
+        raise ValueError(f'the patches have {patches.size(-1)} pixels: a pyramid is written to detectron2 only for '
+                         'patches of 16, which all of its ViTDet have')
+    return {}
+
+
+# Whole detectors. The numbers mean the same in detectron2 and, with our configs/detection/vitdet_*, in mmdet's heads:
+# anchors of one scale with the ratios 0.5, 1 and 2 (height over width) around the corner of a cell, outputs ordered by
+# anchor, then dx, dy, dw, dh; one objectness logit through a sigmoid; regions flattened channel by channel; classes in
+# the order of the data set's ids, background last; deltas of all classes in turn, or of none (cascade), over 10, 10, 5,
+# 5 (target_stds .1, .1, .2, .2) and its multiples in a cascade, whose box heads are three beside one mask head.
+# What the files do not say: ours and detectron2's norms add 1e-6, while mmdet's project leaves mmcv's 1e-5.
+_DETECTRON2 = Format(
+    mark=r'(backbone\.)?(net\.blocks\.\d+\.|simfp_\d\.)|blocks\.\d+\.residual\.',
+    rules=_vitdet_encoder('backbone.net') + _table(
+        ('backbone.net.blocks.{n}.residual.{rest}', f'{_OUR_BLOCK}.residual.{{rest}}'),
+        # of a file of the encoder alone
+        ('backbone.blocks.{n}.residual.{rest}', f'{_OUR_BLOCK}.residual.{{rest}}')) + _vitdet_encoder('backbone')
+    + _pyramid(('backbone.simfp_2', 'backbone.simfp_3'),
+               lambda level, second, place: f'backbone.simfp_{level + 2}.{place}', 'weight', 'norm')
+    + _table(
+        ('proposal_generator.rpn_head.conv.{w}', 'rpn_head.rpn_conv.{w}'),
+        ('proposal_generator.rpn_head.conv.conv{n}.{w}', 'rpn_head.rpn_conv.{n}.conv.{w}'),
+        ('proposal_generator.rpn_head.objectness_logits.{w}', 'rpn_head.rpn_cls.{w}'),
+        ('proposal_generator.rpn_head.anchor_deltas.{w}', 'rpn_head.rpn_reg.{w}'),
+        *(pair for i in range(8) for pair in (  # they count from one
+            (f'roi_heads.box_head.{{stage}}conv{i + 1}.{{w}}',
+             f'roi_head.bbox_head.{{stage}}shared_convs.{i}.conv.{{w}}'),
+            (f'roi_heads.box_head.{{stage}}conv{i + 1}.norm.{{w}}',
+             f'roi_head.bbox_head.{{stage}}shared_convs.{i}.ln.{{w}}'),
+            (f'roi_heads.box_head.{{stage}}fc{i + 1}.{{w}}', f'roi_head.bbox_head.{{stage}}shared_fcs.{i}.{{w}}'),
+            (f'roi_heads.mask_head.mask_fcn{i + 1}.{{w}}', f'roi_head.mask_head.convs.{i}.conv.{{w}}'),
+            (f'roi_heads.mask_head.mask_fcn{i + 1}.norm.{{w}}', f'roi_head.mask_head.convs.{i}.ln.{{w}}'))),
+        ('roi_heads.box_predictor.{stage}cls_score.{w}', 'roi_head.bbox_head.{stage}fc_cls.{w}'),
+        ('roi_heads.box_predictor.{stage}bbox_pred.{w}', 'roi_head.bbox_head.{stage}fc_reg.{w}'),
+        ('roi_heads.mask_head.deconv.{w}', 'roi_head.mask_head.upsample.{w}'),
+        ('roi_heads.mask_head.predictor.{w}', 'roi_head.mask_head.conv_logits.{w}')),
+    prefix='backbone.', container='model',
+    # The first two are in old files only; the last comes from the counts of the annotations, as in our FederatedLoss.
+    skipped=r'pixel_(mean|std)|.*\.cell_anchors\.\d+|.*\.fed_loss_cls_weights', computed=_check_patches)
+
+# projects/ViTDet: Mask R-CNN and Faster R-CNN. mmdet's own cascade has a mask head for each stage and averages logits,
+# so ours has no place there, nor have residual convolutions. The encoder alone has the names of detectron2's. LN2d is
+# no subclass of LayerNorm, so mmcv calls it norm_layer; all else of the heads is mmdet's, as with us.
+_MMDET = Format(
+    mark=r'neck\.fpn1\.|(backbone\.)?blocks\.\d+\.attn\.rel_pos_[hw]',
+    rules=_vitdet_encoder('backbone') + _pyramid(
+        ('neck.fpn1', 'neck.fpn2'),
+        lambda level, second, place: f'neck.{("lateral", "fpn")[second]}_convs.{level}', 'conv.weight', 'norm_layer')
+    + _table(
+        *((f'roi_head.{convs}.{{n}}.norm_layer.{{w}}', f'roi_head.{convs}.{{n}}.ln.{{w}}')
+          for convs in ('bbox_head.shared_convs', 'mask_head.convs')),
+        *((f'{head}{{rest}}', f'{head}{{rest}}')
+          for head in ('rpn_head.', 'roi_head.bbox_head.shared_', 'roi_head.bbox_head.fc_', 'roi_head.mask_head.'))),
+    prefix='backbone.', container='state_dict')
+
 # In the order in which a file is held against their marks.
 FORMATS: dict[str, Format] = {
-    'huggingface': _HF, 'mmseg': _MMSEG, 'mmpretrain': _MMPRETRAIN, 'plugin': _PLUGIN, 'authors': _AUTHORS,
-    'timm': _TIMM}
+    'huggingface': _HF, 'mmseg': _MMSEG, 'mmpretrain': _MMPRETRAIN, 'detectron2': _DETECTRON2, 'mmdet': _MMDET,
+    'plugin': _PLUGIN, 'authors': _AUTHORS, 'timm': _TIMM}
 
 
 def recognise(names: Mapping[str, Tensor], container: str = '') -> str | None:
@@ -214,12 +310,16 @@ def to_plugin(state: Mapping[str, Tensor], name: str) -> tuple[dict[str, Tensor]
     for key in state:
         place = next(((rule, i, match) for rule in spec.rules for i, piece in enumerate(rule.pieces)
                       if (match := _pattern(piece).fullmatch(key))), None)
-        if place is not None:
-            rule, i, match = place
-            ours = rule.ours.format_map(match.groupdict())
-            found.setdefault(ours, [None] * len(rule.pieces))[i] = key
-        elif not re.fullmatch(spec.skipped, key):
+        if place is None:
+            if not re.fullmatch(spec.skipped, key):
+                unknown.append(key)
+            continue
+        rule, i, match = place
+        pieces = found.setdefault(rule.ours.format_map(match.groupdict()), [None] * len(rule.pieces))
+        if pieces[i] is not None:  # under two names, of which only one can be meant
             unknown.append(key)
+        else:
+            pieces[i] = key
     translated = {}
     for ours, keys in found.items():
         if None in keys:

@@ -4,16 +4,20 @@ A checkpoint is a pickle, and a pickle may call any function while it is read. M
 onedl-mmengine falls back to it. Here every file goes through :func:`load_file`: PyTorch's restricted reader
 (``weights_only=True``) plus stand-ins for the few other things that MMEngine's and the MAE authors' files hold. What a
 stand-in collects is turned into the real object after reading, so no constructor of NumPy or MMEngine is ever called
-with a stored state, and ``getattr``, which MMEngine's log history asks for, is never the real one.
+with a stored state, and ``getattr``, which MMEngine's log history asks for, is never the real one. detectron2's files
+of NumPy arrays, plain pickles, are read with the same stand-ins and nothing else.
 """
 
 import argparse
 import errno
+import io
 import os
 import pickle
+import pickletools
 import re
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,16 +85,59 @@ def _no_bytes() -> bytes:
     return b''
 
 
-_ALLOWED = [
-    argparse.Namespace,
-    (_no_attribute, 'builtins.getattr'),
-    (_no_bytes, 'builtins.bytes'),
-    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+def _encode(text: str, encoding: str) -> bytes:
+    """Stands for ``_codecs.encode``, with which protocol 2 writes bytes, always as Latin-1."""
+    return text.encode('latin1')
+
+
+def _from_buffer(data: bytes, dtype: _DType, shape: tuple, order: str) -> _Array:
+    """Stands for NumPy's function with which protocol 5 makes an array."""
+    array = _Array()
+    array.__setstate__((None, shape, dtype, order == 'F', data))
+    return array
+
+
+_OF_NUMPY = [
+    *((_no_bytes, f'{module}.bytes') for module in ('builtins', '__builtin__')),
     (_DType, 'numpy.dtype'),
     (_Array, 'numpy.ndarray'),
     *((_Array, f'numpy.{core}.multiarray._reconstruct') for core in ('core', '_core')),
     *((_scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
 ]
+_ALLOWED = [
+    argparse.Namespace,
+    (_no_attribute, 'builtins.getattr'),
+    (_History, 'mmengine.logging.history_buffer.HistoryBuffer'),
+    *_OF_NUMPY,
+]
+
+
+class _Sealed:
+    """A function that a pickle can call; it cannot set attributes of it, as it could of the function itself."""
+
+    def __init__(self, function: Callable):
+        self.function = function
+
+    def __call__(self, *args) -> Any:
+        return self.function(*args)
+
+    def __setstate__(self, state: Any):
+        raise pickle.UnpicklingError('it sets the state of a function')
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads a pickle that is no checkpoint of PyTorch's: containers, numbers, text, and NumPy arrays of numbers."""
+
+    known = {name: _Sealed(stand_in) for stand_in, name in (
+        *_OF_NUMPY, *((_from_buffer, f'numpy.{core}.numeric._frombuffer') for core in ('core', '_core')),
+        (_encode, '_codecs.encode'), (dict, 'collections.OrderedDict'))}
+
+    def find_class(self, module: str, name: str) -> _Sealed:
+        """The stand-in for an object, whatever else it is."""
+        full_name = f'{module}.{name}'
+        if full_name not in self.known:
+            raise pickle.UnpicklingError(f'GLOBAL {full_name}')
+        return self.known[full_name]
 
 
 def _restore(value: Any, done: dict[int, Any]) -> Any:
@@ -141,6 +188,21 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
         torch.serialization.add_safe_globals(foreign)
 
 
+def _read_plain_pickle(path: Path) -> Any:
+    """What a plain pickle holds; the arrays of a dict of weights, which may be under ``model``, become tensors."""
+    data = path.read_bytes()
+    for count, (operation, argument, _) in enumerate(pickletools.genops(data)):  # checks the lengths, too
+        if 'PUT' in operation.name and argument > count:
+            raise pickle.UnpicklingError('it numbers more objects than it has')  # a table of that size would be made
+    content = _restore(_PlainUnpickler(io.BytesIO(data)).load(), {})
+    for holder in (content, content.get('model')) if isinstance(content, dict) else ():
+        if isinstance(holder, dict):
+            holder.update({name: torch.from_numpy(value.astype(value.dtype.newbyteorder('=')))
+                           for name, value in holder.items()
+                           if isinstance(value, np.ndarray) and value.dtype.kind in 'biufc'})
+    return content
+
+
 def safetensors_metadata(path: str | os.PathLike) -> dict[str, str]:
     """Metadata of a ``.safetensors`` file."""
     from safetensors import safe_open  # timm brings it
@@ -162,11 +224,12 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
-    """Read a checkpoint (``.pth`` and the like, or ``.safetensors``) and run nothing that it holds.
+    """Read a checkpoint (``.pth`` and the like, ``.safetensors``, or detectron2's ``.pkl``) and run nothing it holds.
 
     Tensors, numbers, text, containers of them, NumPy arrays of numbers, MMEngine's log history and
     ``argparse.Namespace`` are read; there is no fallback for anything else. Texts of configs are dropped from ``meta``
-    and from the message hub, because MMEngine would execute them. NumPy scalars become Python numbers.
+    and from the message hub, because MMEngine would execute them. NumPy scalars become Python numbers and,
+    in a ``.pkl``, the arrays tensors. A ``.pkl`` has no checksum: a flipped bit among its numbers is not seen.
 
     Args:
         path: A local file.
@@ -189,7 +252,8 @@ def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
     try:
         if path.suffix == '.safetensors':
             return _read_safetensors(path)
-        checkpoint = _read_pickle(path, map_location)
+        is_plain = path.suffix == '.pkl' and not zipfile.is_zipfile(path)
+        checkpoint = _read_plain_pickle(path) if is_plain else _read_pickle(path, map_location)
     except MemoryError:
         raise
     except Exception as error:  # torch.load has no error class of its own for what a broken file makes it do
