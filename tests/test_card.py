@@ -166,8 +166,9 @@ def test_what_init_cfg_loaded_is_compared_and_becomes_the_parent(runner):
     with pytest.raises(ValueError, match=r'a.pth holds .*patch_size is \[8, 8\] in the file and \[16, 16\]') as raised:
         hook.before_train(runner)
     assert 'target' not in str(raised.value) and 'decoder' not in str(raised.value)  # which is new
-    runner.model.backbone.init_cfg = dict(type='mae_plugin.MAEPretrained', checkpoint='a.pth', resize=True)
-    hook.before_train(runner)
+    resized = dict(type='mae_plugin.MAEPretrained', checkpoint='a.pth', resize=True)
+    for runner.model.backbone.init_cfg in (resized, [resized]):
+        hook.before_train(runner)
     parents = [dict(file='a.pth', sha256='bb', task='pretraining'), *older]
     assert stored_by(hook, runner)['parents'] == parents
     runner.model.loaded_from = dict(loaded, card=dict(stored, backbone={}))

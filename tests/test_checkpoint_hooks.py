@@ -280,7 +280,8 @@ def test_load_from_needs_the_backbone_and_not_the_head(run_tool, tmp_path):
 
 
 def test_what_is_no_checkpoint(run_tool, tmp_path):
-    for content, text in (([1], 'holds a list'), (torch.ones(2), 'holds a Tensor'), ({1: 2}, '4 of the 4 tensors')):
+    for content, text in (([1], 'holds a list'), (torch.ones(2), 'holds a Tensor'),
+                          ({1: torch.ones(1)}, '4 of the 4 tensors')):
         torch.save(content, tmp_path / 'other.pth')
         code, _, err = run_tool('test', CONFIG, tmp_path / 'other.pth', '--work-dir', tmp_path / 'run')
         assert code == 1 and text in err and 'other.pth' in err

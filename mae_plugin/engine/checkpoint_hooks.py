@@ -159,7 +159,8 @@ class CheckpointCardHook(Hook):
         for part in (model, getattr(model, 'backbone', None)):
             loaded = getattr(part, 'loaded_from', None)
             if loaded is not None:
-                resized = ['patch_size'] if (part.init_cfg or {}).get('resize') else []
+                init_cfgs = part.init_cfg if isinstance(part.init_cfg, list) else [part.init_cfg or {}]
+                resized = ['patch_size'] if any(cfg.get('resize') for cfg in init_cfgs) else []
                 fresh = [] if part is model else OF_DECODER
                 self._compare(runner, loaded['file'], loaded['card'], [*resized, *fresh])
                 if not runner._resume:
@@ -224,8 +225,9 @@ class CheckpointFitsHook(Hook):
                       logger='current')
 
     def _check_weights(self, model: nn.Module, checkpoint: dict, path: str) -> None:
-        stored = {name.removeprefix('module.'): value for name, value in
-                  checkpoint.get('state_dict', checkpoint).items() if isinstance(value, Tensor)}
+        stored = {name.removeprefix('module.'): value
+                  for name, value in checkpoint.get('state_dict', checkpoint).items()
+                  if isinstance(name, str) and isinstance(value, Tensor)}
         weights = model.state_dict()
         expected = {name: value for name, value in weights.items()
                     if name.startswith(self.part) and 'num_batches_tracked' not in name}
