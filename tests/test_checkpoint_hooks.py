@@ -252,11 +252,16 @@ def test_numbers_that_are_none_are_counted(runner, hook):
     (dict(state_dict={'backbone.layers.0.ln1.weight': 0}), 'mmpretrain'),
 ])
 def test_files_of_others_are_to_be_converted(runner, content, project):
+    with pytest.raises(ValueError, match=f'{project}. In place of load_from, let the backbone have init_cfg'):
+        CheckpointFitsHook(part='weight').after_load_checkpoint(runner, content)
     message = rf'{project}: convert it with tools/convert_checkpoint.py iter_4.pth OUT --to plugin'
     with pytest.raises(ValueError, match=message):
         CheckpointFitsHook().after_load_checkpoint(runner, content)
     with pytest.raises(ValueError, match='of another model: 2 of the 2 tensors are missing [^.]*$'):
         CheckpointFitsHook().after_load_checkpoint(runner, {'backbone.blocks.0.norm1.weight': 0})
+    with pytest.raises(ValueError, match=': it is one of pretraining, and of encoder is expected'):
+        CheckpointFitsHook().after_load_checkpoint(
+            runner, {'backbone.blocks.0.norm1.weight': 0, 'neck.decoder_embed.weight': 0})
 
 
 def test_load_from_needs_the_backbone_and_not_the_head(run_tool, tmp_path):

@@ -11,6 +11,7 @@ from tiny.tools import load_tool
 
 from mae_plugin.models import PlainViT
 from mae_plugin.registry import MODELS
+from mae_plugin.weights.card import lineage
 from mae_plugin.weights.checkpoint import read_weights
 from mae_plugin.weights.convert import convert
 from mae_plugin.weights.files import content_sha256, file_sha256, save_safetensors
@@ -98,7 +99,20 @@ def test_the_card_travels(checkpoint, tmp_path):
     assert card == CARD
     assert origin == dict(file='iter_5.pth', sha256=file_sha256(checkpoint), format='plugin')
     run(tmp_path / 'out.safetensors', tmp_path / 'back.pth', '--to', 'authors')
-    assert read_weights(tmp_path / 'back.pth').card['mean'] == CARD['mean']
+    back = read_weights(tmp_path / 'back.pth')
+    assert back.card['mean'] == CARD['mean']
+    # What is trained from there goes back to the first file, over both conversions.
+    parents = lineage('back.pth', back.sha256, back.card)
+    assert [parent['file'] for parent in parents] == ['back.pth', 'out.safetensors', 'iter_5.pth']
+    assert [parent['sha256'] for parent in parents] == [
+        file_sha256(tmp_path / name) for name in ('back.pth', 'out.safetensors', checkpoint.name)]
+
+
+def test_a_file_without_a_place_for_the_card_is_told(checkpoint, tmp_path, capsys):
+    for name, told in (('a.pth', True), ('a.safetensors', False)):
+        run(checkpoint, tmp_path / name, '--to', 'timm', '--encoder-only')
+        assert ('a.pth holds tensors alone' in capsys.readouterr().out) is told
+        assert ('mean' in (read_weights(tmp_path / name).card or {})) is not told
 
 
 def test_others_can_read_what_is_written(model, checkpoint, tmp_path):
@@ -129,7 +143,7 @@ def test_what_is_refused(checkpoint, tmp_path):
         run(tmp_path / 'nowhere.pth', tmp_path / 'out.pth', '--to', 'timm')
     state = PlainViT(img_size=64, embed_dim=48, depth=3, num_heads=3).state_dict()
     torch.save(state | {'reg_token': torch.zeros(1, 2, 48)}, tmp_path / 'registers.pth')
-    with pytest.raises(ValueError, match=r'registers.pth has tensors that the format timm has no meaning for .reg'):
+    with pytest.raises(ValueError, match=r'registers.pth holds tensors that the format timm has no meaning for .reg'):
         run(tmp_path / 'registers.pth', tmp_path / 'out.pth', '--to', 'plugin')
     assert not list(tmp_path.glob('*out*'))
 
@@ -219,7 +233,8 @@ def test_a_folder_of_transformers(model, checkpoint, tmp_path, encoder_only):
                                 if name.startswith('backbone.') or not encoder_only})
     for key in ('mean', 'std', 'channel_order'):
         assert weights.card[key] == pytest.approx(CARD[key])
-    assert weights.card['backbone'] == dict(num_heads=3, depth=3)
+    assert weights.card['backbone'] == dict(CARD['backbone'], depth=3)
+    assert weights.card['converted_from']['sha256'] == file_sha256(checkpoint)
     assert '3 heads' in inspect_checkpoint(tmp_path / 'vit')['encoder']
     vit = PlainViT(img_size=64, embed_dim=48, depth=3, num_heads=3, init_cfg=dict(
         type='mae_plugin.MAEPretrained', checkpoint=str(tmp_path / 'vit')))

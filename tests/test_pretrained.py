@@ -9,6 +9,7 @@ from mae_plugin.models import PlainViT
 from mae_plugin.models.pos_embed import resample_pos_embed
 from mae_plugin.models.rel_pos import resample_side
 from mae_plugin.registry import MODELS
+from mae_plugin.weights.checkpoint import read_weights
 from mae_plugin.weights.convert import convert
 from mae_plugin.weights.files import file_sha256
 from mae_plugin.weights.formats import FORMATS
@@ -113,6 +114,36 @@ def test_other_files_are_refused(tmp_path):
         task_backbone(tmp_path / 'empty.pth')
     with pytest.raises(FileNotFoundError, match='nowhere.pth'):
         task_backbone(tmp_path / 'nowhere.pth')
+    with pytest.raises(ValueError, match='https://a.org/b.pth is an address; download it'):
+        task_backbone('https://a.org/b.pth')
+    with pytest.raises(ValueError, match='init_cfg.checkpoint=None: name a file'):
+        task_backbone(None, init_cfg=dict(type='mae_plugin.MAEPretrained', checkpoint=None))
+
+
+def test_another_kind_of_vit_and_a_quantised_one(pretrained, tmp_path):
+    state = pretrained.backbone.state_dict()
+    beit = {name: value for name, value in state.items() if name != 'pos_embed'}
+    beit['blocks.0.attn.q_bias'] = torch.ones(48)
+    torch.save(beit, tmp_path / 'beit.pth')
+    with pytest.raises(ValueError, match='lacks .*pos_embed; and it holds blocks.0.attn.q_bias.* another kind of ViT'):
+        task_backbone(tmp_path / 'beit.pth')
+    # Neither its head nor its size is what is wrong.
+    torch.save(state | {'head.weight': torch.ones(2, 48), 'dist_token': torch.ones(1)}, tmp_path / 'deit.pth')
+    with pytest.raises(ValueError, match='timm has no meaning for .dist_token.: it is another kind of ViT'):
+        task_backbone(tmp_path / 'deit.pth', depth=4)
+    torch.save({name: value.to(torch.int8) for name, value in state.items()}, tmp_path / 'int8.pth')
+    with pytest.raises(ValueError, match='int8.pth holds torch.int8 in backbone.*floating-point numbers are expected'):
+        task_backbone(tmp_path / 'int8.pth')
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_large_numbers_are_finite(pretrained, tmp_path, dtype):
+    """Their sum is not."""
+    state = {name: torch.full_like(value, torch.finfo(dtype).max, dtype=dtype)
+             for name, value in pretrained.backbone.state_dict().items()}
+    torch.save(state, tmp_path / 'large.pth')
+    loaded = read_weights(tmp_path / 'large.pth').state
+    assert all(torch.equal(loaded[f'backbone.{name}'], value) for name, value in state.items())
 
 
 def test_nothing_of_the_encoder_may_be_lost(checkpoint):

@@ -144,6 +144,32 @@ def test_places_without_a_file(tmp_path):
         load_file('https://example.org/a.pth')
 
 
+@pytest.mark.parametrize('name, content, said', [
+    ('a.pth', b'', 'it is empty'),
+    ('a.pth', b'\n<!DOCTYPE html><html>', 'it is a web page'),
+    ('a.safetensors', b'version https://git-lfs.github.com/spec/v1\noid sha256:1', 'Git LFS.*git lfs pull'),
+    ('a.safetensors', b'PK\x03\x04' + bytes(60), 'its content is that of a .pth file'),
+    ('a.pth', b'\x40' + bytes(7) + b'{"__metadata__":{}}', 'its content is that of a .safetensors file'),
+])
+def test_says_what_is_often_taken_for_a_checkpoint(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf'{name} is not a checkpoint, .*{said}.*fetch or copy it once more'):
+        load_file(tmp_path / name)
+
+
+def test_names_alike_come_first(tmp_path):
+    for i in range(12):
+        (tmp_path / f'iter_{i}.pth').touch()
+    (tmp_path / 'best.safetensors').touch()
+    with pytest.raises(FileNotFoundError, match='folder: best.safetensors, iter_'):
+        load_file(tmp_path / 'bset.safetensors')
+    (tmp_path / 'link.pth').symlink_to(tmp_path / 'gone.pth')
+    with pytest.raises(FileNotFoundError, match='link.pth is a link to .*gone.pth, which does not exist'):
+        load_file(tmp_path / 'link.pth')
+    with pytest.raises(FileNotFoundError, match='does not exist; nor does its folder'):
+        load_file(tmp_path / 'no/a.pth')
+
+
 def test_every_flipped_bit_of_the_weights_is_seen(tmp_path):
     path = save(tmp_path / 'a.pth', dict(a=torch.rand(64, generator=torch.Generator().manual_seed(0))))
     whole = bytearray(path.read_bytes())

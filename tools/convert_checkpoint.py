@@ -25,7 +25,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
     parser.add_argument(
         '--facts', nargs='+', action='extend', default=[], metavar='KEY=VALUE', help='what the tensors do not tell and '
-        f'the file does not say: {", ".join(FACTS)}; a folder needs them, other files keep them')
+        f'the file does not say: {", ".join(FACTS)}; mean and std in pixel values, 0 to 255; a folder needs them')
     parser.add_argument('--debug', action='store_true', help='show the whole traceback of an error')
     return parser.parse_args(argv)
 
@@ -45,12 +45,15 @@ def parse_fact(text: str) -> tuple[str, object]:
 
 def main(argv: Sequence[str]) -> None:
     """Convert."""
-    from mae_plugin.weights.convert import convert
+    from mae_plugin.weights.convert import convert, has_card
     args = parse_args(argv)
     facts = dict(map(parse_fact, args.facts))
     weights = convert(args.source, args.target, args.to, args.encoder_only, args.overwrite, facts)
     print(f'{args.source} ({weights.format}, {weights.kind}) -> {args.target} ({args.to}): '
           f'{len(weights.state)} tensors, read back and equal')
+    if len(weights.card) > 1 and not has_card(args.target, args.to):  # more than what it was converted from
+        print(f'{args.target} holds tensors alone, as {args.to} wants a {Path(args.target).suffix}: mean, std and '
+              'number of heads are not in it; a .safetensors keeps them')
 
 
 if __name__ == '__main__':

@@ -15,9 +15,10 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
+from mae_plugin.models import MaskedAutoencoder
 from mae_plugin.registry import HOOKS
 from mae_plugin.weights.card import COMPARED, OF_DECODER, disagreements, lineage, make_card
-from mae_plugin.weights.checkpoint import card_of, check_finite
+from mae_plugin.weights.checkpoint import card_of, check_finite, kind_of
 from mae_plugin.weights.files import CARD_KEY, file_sha256
 from mae_plugin.weights.formats import recognise
 
@@ -242,20 +243,23 @@ class CheckpointFitsHook(Hook):
                             f'the file and {tuple(expected[name].shape)} in the model)')
         if problems:
             raise ValueError(f'{path} is a checkpoint of another model: {"; ".join(problems)}'
-                             + self._remedy(checkpoint, path))
+                             + self._remedy(model, checkpoint, path))
         check_finite({name: value for name, value in stored.items() if name in weights}, path)
 
-    def _remedy(self, checkpoint: dict, path: str) -> str:
-        if self.part:
-            return (". In place of load_from, let the backbone have init_cfg=dict(type='mae_plugin.MAEPretrained', "
-                    f"checkpoint='{path}'), which reads files of other projects, too, and with resize=True other sizes")
+    def _remedy(self, model: nn.Module, checkpoint: dict, path: str) -> str:
         container = next((key for key in ('state_dict', 'model') if isinstance(checkpoint.get(key), dict)), '')
-        names = checkpoint[container] if container else checkpoint
-        project = recognise([name for name in names if isinstance(name, str)], container)
-        if project in (None, 'plugin'):
-            return ''
-        return (f'. Its names are those of {project}: convert it with tools/convert_checkpoint.py {path} OUT '
-                '--to plugin')
+        names = [name for name in (checkpoint[container] if container else checkpoint) if isinstance(name, str)]
+        project = recognise(names, container)
+        theirs = '' if project in (None, 'plugin') else f'. Its names are those of {project}'
+        if self.part:
+            place = 'whole model' if isinstance(model, MaskedAutoencoder) else 'backbone'
+            return (f"{theirs}. In place of load_from, let the {place} have init_cfg=dict("
+                    f"type='mae_plugin.MAEPretrained', checkpoint='{path}'), which reads files of other projects, too, "
+                    'and with resize=True other sizes')
+        if theirs:
+            return f'{theirs}: convert it with tools/convert_checkpoint.py {path} OUT --to plugin'
+        stored, wanted = kind_of(names), kind_of(model.state_dict())
+        return '' if stored == wanted else f': it is one of {stored}, and of {wanted} is expected'
 
     @staticmethod
     def _check_schedule(runner, checkpoint: dict, path: str) -> None:

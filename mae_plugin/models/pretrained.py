@@ -40,15 +40,22 @@ class MAEPretrained:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is no checkpoint, or its tensors do not fit the model.
+        ValueError: If the file is no checkpoint, or its tensors do not fit the model, or ``checkpoint`` is None.
     """
 
     def __init__(self, checkpoint: str, resize: bool = False, fine_tuned: bool = False) -> None:
+        if checkpoint is None:
+            raise ValueError('init_cfg.checkpoint=None: name a file, or set init_cfg=None to start without one')
         self.checkpoint, self.resize, self.fine_tuned = checkpoint, resize, fine_tuned
 
     def __call__(self, module: nn.Module) -> None:
         """Load into ``module``."""
-        weights = read_weights(self.checkpoint)
+        try:
+            weights = read_weights(self.checkpoint)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f'{error}: init_cfg.checkpoint of the config names it; run the pretraining that '
+                                    'writes it, or name another file there') from error
+        weights.check_known()
         whole = hasattr(module, 'backbone')
         vit, prefix = (module.backbone, '') if whole else (module, 'backbone.')
         wanted = {prefix + name: value for name, value in module.state_dict().items()}
@@ -57,8 +64,8 @@ class MAEPretrained:
         resized = resize(weights.state, wanted, vit.grid, grid) if self.resize else []
         self._check_sizes(weights.state, wanted, vit, grid)
         missing = [name for name in wanted if name not in weights.state]
-        unused = [*(name for name in weights.state if name not in wanted), *weights.unknown]
-        self._check_names(weights, missing, unused, module)
+        unused = [name for name in weights.state if name not in wanted]
+        self._check_names(weights.state, missing, unused, module)
         loaded = {name.removeprefix(prefix): weights.state[name] for name in wanted if name in weights.state}
         module.load_state_dict(loaded, strict=False)
         module.loaded_from = dict(file=self.checkpoint, sha256=weights.sha256, card=weights.card)
@@ -108,13 +115,13 @@ class MAEPretrained:
                 + (', or init_cfg.resize=True to resize patches, channels and relative positions'
                    if can_resize & {*wrong} and not self.resize else ''))
 
-    def _check_names(self, weights: Weights, missing: list[str], unused: list[str], module: nn.Module) -> None:
-        kinds = {_kind(name) for name in weights.state}
+    def _check_names(self, state: dict[str, Tensor], missing: list[str], unused: list[str], module: nn.Module) -> None:
+        kinds = {_kind(name) for name in state}
         # What a task adds is there for all blocks or for none: half of it is a damaged file.
         lost = [name for name in missing
                 if not ADDED_BY_TASKS.match(name.removeprefix('backbone.')) or _kind(name) in kinds]
         whole = hasattr(module, 'backbone')
-        strange = [name for name in unused if whole or name in weights.unknown or not _MAY_BE_UNUSED.match(name)]
+        strange = [name for name in unused if whole or not _MAY_BE_UNUSED.match(name)]
         if lost and all(_DECODER.match(name) for name in lost):
             raise ValueError(f'{self.checkpoint} holds an encoder only, it lacks {_say(lost)}: take a file with '
                              "the decoder (of the authors', one named _full), or give init_cfg to the backbone")

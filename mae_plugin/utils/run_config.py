@@ -233,7 +233,8 @@ def set_resume(cfg, resume: str | None) -> None:
                              'or start a new one in another --work-dir')
     elif resume != 'auto':
         if not Path(resume).expanduser().is_file():
-            raise FileNotFoundError(f'--resume {resume}: there is no such file; the newest checkpoint of '
+            what = 'that is a folder' if Path(resume).expanduser().is_dir() else 'there is no such file'
+            raise FileNotFoundError(f'--resume {resume}: {what}; the newest checkpoint of '
                                     f'{cfg.work_dir} is {newest or "not there either"}')
         cfg.resume, cfg.load_from = True, resume
     elif newest is not None:

@@ -10,6 +10,7 @@ A card is a dict of JSON's types, under ``checkpoint['meta']['mae_plugin']`` or 
 - ``decoder``, ``target``, ``masking``: likewise, of pretraining; None for tasks
 - ``config``: the whole config as data
 - ``parents``: the files it was trained from, the nearest first, each with ``file``, ``sha256`` and ``task``
+- ``converted_from``: of a converted file, the one that was read, with ``file``, ``sha256`` and ``format``
 """
 
 import inspect
@@ -69,10 +70,14 @@ def make_card(model: nn.Module, cfg: Mapping, parents: Sequence[dict] = ()) -> d
 
 
 def lineage(file: str, sha256: str | None, card: dict | None) -> list[dict]:
-    """``parents`` of what is trained from ``file``: the file, then its own."""
+    """``parents`` of what is trained from ``file``: the file, the one it was converted from, then its own."""
     card = card or {}
     name = file if '://' in file else Path(file).name
-    return [dict(file=name, sha256=sha256, task=card.get('task')), *(card.get('parents') or ())]
+    found = [dict(file=name, sha256=sha256, task=card.get('task'))]
+    if card.get('converted_from'):
+        origin = card['converted_from']
+        found.append(dict(file=origin['file'], sha256=origin['sha256'], task=card.get('task')))
+    return [*found, *(card.get('parents') or ())]
 
 
 def disagreements(card: dict, model_card: dict, ignored: Collection[str] = ()) -> dict[str, str]:

@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,14 +45,29 @@ class Weights:
     @property
     def kind(self) -> str:
         """``pretraining``, ``encoder``, ``classification``, ``detection`` or ``segmentation``."""
-        parts = {name.partition('.')[0] for name in self.state}
-        for part, kind in (('decode_head', 'segmentation'), ('roi_head', 'detection'), ('rpn_head', 'detection'),
-                           ('bbox_head', 'detection'), ('head', 'classification')):
-            if part in parts:
-                return kind
-        if 'backbone.fc_norm.weight' in self.state:
-            return 'classification'
-        return 'pretraining' if any(name.startswith('neck.decoder_') for name in self.state) else 'encoder'
+        return kind_of(self.state)
+
+    def check_known(self) -> None:
+        """Check that every tensor has a meaning here.
+
+        Raises:
+            ValueError: Some have none.
+        """
+        if self.unknown:
+            raise ValueError(f'{self.file} holds tensors that the format {self.format} has no meaning for '
+                             f'({shorten(self.unknown)}): it is another kind of ViT than the plain one, or damaged')
+
+
+def kind_of(names: Collection[str]) -> str:
+    """:attr:`Weights.kind` of tensors by our names."""
+    parts = {name.partition('.')[0] for name in names}
+    for part, kind in (('decode_head', 'segmentation'), ('roi_head', 'detection'), ('rpn_head', 'detection'),
+                       ('bbox_head', 'detection'), ('head', 'classification')):
+        if part in parts:
+            return kind
+    if 'backbone.fc_norm.weight' in names:
+        return 'classification'
+    return 'pretraining' if any(name.startswith('neck.decoder_') for name in names) else 'encoder'
 
 
 def read_weights(path: str | os.PathLike) -> Weights:
@@ -68,14 +83,20 @@ def read_weights(path: str | os.PathLike) -> Weights:
         tensors, card, rest, sha256, name = *_from_timm(file), None, 'timm'
     else:
         place = Path(file).expanduser()
-        tensors, card, rest, container = (_from_folder if is_folder(place) else _from_file)(place)
+        tensors, card, rest, container = _from_folder(place) if is_folder(place) else _from_file(file)
         name, sha256 = recognise(tensors, container), file_sha256(rest.get('file', place))
     if name is None:
-        raise ValueError(f'{file} holds another model: none of its tensors ({shorten(list(tensors))}) has a name that '
-                         f'a plain ViT has, neither here nor in {", ".join(FORMATS.keys() - {"plugin"})}')
+        raise ValueError(f'{file} holds another model: none of its tensors ({shorten(list(tensors))}) is of a block of '
+                         f'a plain ViT, which is expected, by the names of {", ".join(FORMATS)}')
     state, unknown = to_plugin(tensors, name)
     check_finite(state, file)
-    check_encoder(state, file, ((card or {}).get('backbone') or {}).get('depth'))
+    try:
+        check_encoder(state, file, ((card or {}).get('backbone') or {}).get('depth'))
+    except ValueError as error:
+        if not unknown:
+            raise
+        raise ValueError(f'{error}; and it holds {shorten(unknown)}, without a meaning in the format {name}: it is '
+                         'another kind of ViT than the plain one, or damaged') from error
     return Weights(file, name, state, unknown, card, sha256, rest)
 
 
@@ -96,9 +117,9 @@ def tensors_in(content: object, file: str) -> tuple[dict[str, Tensor], str]:
     return tensors, container
 
 
-def _from_file(path: Path) -> tuple[dict[str, Tensor], dict | None, dict, str]:
+def _from_file(path: str) -> tuple[dict[str, Tensor], dict | None, dict, str]:
     content = load_file(path)
-    tensors, container = tensors_in(content, str(path))
+    tensors, container = tensors_in(content, path)
     rest = {key: value for key, value in content.items() if key != container} if container else {}
     return tensors, card_of(content, path), rest, container
 
@@ -116,7 +137,11 @@ def card_of(content: object, path: str | os.PathLike) -> dict | None:
 
 def _from_folder(folder: Path) -> tuple[dict[str, Tensor], dict | None, dict, str]:
     file, tensors, config = read_folder(folder)
-    return tensors_in(tensors, str(file))[0], card_of_config(config, str(folder)), dict(file=file, config=config), ''
+    card = card_of(tensors, file) or {}
+    # The configs are what transformers goes by, so they are believed; the file tells more, if it is ours.
+    for key, value in card_of_config(config, str(folder)).items():
+        card[key] = {**(card.get(key) or {}), **value} if isinstance(value, dict) else value
+    return tensors_in(tensors, str(file))[0], card, dict(file=file, config=config), ''
 
 
 def _from_timm(address: str) -> tuple[dict[str, Tensor], dict, dict]:
@@ -141,8 +166,9 @@ def check_finite(state: Mapping[str, Tensor], file: str) -> None:
     Raises:
         ValueError: Some are not; the message has the first tensor, and how many.
     """
+    # A sum is finite only if all of its terms are, and ten times as fast; it may also overflow.
     broken = {name: int((~value.isfinite()).sum()) for name, value in state.items()
-              if value.is_floating_point() and not value.isfinite().all()}
+              if value.is_floating_point() and not value.sum().isfinite() and not value.isfinite().all()}
     if broken:
         name = next(iter(broken))
         raise ValueError(f'{file} holds NaN or infinite numbers in {len(broken)} of its {len(state)} tensors (the '
@@ -151,7 +177,7 @@ def check_finite(state: Mapping[str, Tensor], file: str) -> None:
 
 
 def check_encoder(state: Mapping[str, Tensor], file: str, depth: int | None = None) -> None:
-    """Check that the blocks are numbered without a gap, are of one kind and width, and that embeddings are there.
+    """Check that blocks are numbered without a gap and alike, embeddings there, and all floating-point numbers.
 
     Args:
         state: Tensors by our names.
@@ -173,6 +199,11 @@ def check_encoder(state: Mapping[str, Tensor], file: str, depth: int | None = No
         lost += [f'backbone.blocks.{i}.{name}' for name in parts if name not in blocks.get(i, {})]
     if lost or not blocks:
         raise ValueError(f'{file} lacks part of its encoder: {shorten(lost or ["backbone.blocks"])}')
+    integers = [name for name, value in state.items()
+                if name.startswith('backbone.') and not value.is_floating_point()]
+    if integers:
+        raise ValueError(f'{file} holds {state[integers[0]].dtype} in {shorten(integers)}, floating-point numbers are '
+                         'expected: take the file from before it was quantised')
     if depth not in (None, len(blocks)):
         raise ValueError(f'{file} holds {len(blocks)} blocks of the {depth} that it says it has')
     for name in parts:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .card import lineage
 from .checkpoint import Weights, read_weights, shorten, tensors_in
 from .files import CARD_KEY, save_pth, save_safetensors
 from .formats import FORMATS, from_plugin
@@ -51,9 +52,7 @@ def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool 
     if target.exists() and not overwrite:
         raise ValueError(f'{target} exists: name another file, or give --overwrite')
     weights = read_weights(source)
-    if weights.unknown:
-        raise ValueError(f'{source} has tensors that the format {weights.format} has no meaning for '
-                         f'({shorten(weights.unknown)}): it is not only a plain ViT')
+    weights.check_known()
     if encoder_only:
         weights.state = {name: value for name, value in weights.state.items() if name.startswith('backbone.')}
     try:
@@ -66,11 +65,19 @@ def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool 
             f'{source}: {len(homeless)} of its {len(weights.state)} tensors have no place in the format {to} '
             f'({shorten(homeless)})'
             + ('' if encoder or encoder_only else ': --encoder-only leaves out all that is not encoder'))
-    origin = dict(file=Path(weights.file).name, sha256=weights.sha256, format=weights.format)
-    weights.card = _with_facts({**(weights.card or {}), 'converted_from': origin}, facts or {})
+    (origin, *older), card = lineage(weights.file, weights.sha256, weights.card), weights.card or {}
+    if older:
+        card = {**card, 'parents': older}
+    origin = dict(file=origin['file'], sha256=origin['sha256'], format=weights.format)
+    weights.card = _with_facts({**card, 'converted_from': origin}, facts or {})
     write = _write_folder if as_folder else _write_file
     _compare(target, write(target, translated, to, weights))
     return weights
+
+
+def has_card(target: str | os.PathLike, to: str) -> bool:
+    """Whether a file of this name and format has a place for more than tensors."""
+    return Path(target).suffix in ('', '.safetensors') or bool(FORMATS[to].container)
 
 
 def _with_facts(card: dict, facts: Mapping[str, object]) -> dict:

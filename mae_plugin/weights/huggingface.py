@@ -172,7 +172,8 @@ def _sizes(tensors: Mapping[str, Tensor], layers: str, num_heads: int) -> dict:
     depth = 1 + max(int(match[1]) for name in tensors if (match := re.match(rf'{re.escape(layers)}\.(\d+)\.', name)))
     hidden, width = tensors[f'{layers}.0.intermediate.dense.weight'].shape
     if width % num_heads:
-        raise ValueError(f'a width of {width} ({layers}) cannot be split into {num_heads} heads')
+        raise ValueError(f'a width of {width} ({layers}) cannot be split into {num_heads} heads: give their number, as '
+                         '--facts num_heads=... or decoder_num_heads=...')
     return dict(hidden_size=width, num_hidden_layers=depth, num_attention_heads=num_heads, intermediate_size=hidden)
 
 

@@ -85,7 +85,7 @@ def _positions(pos_embed: Tensor, known: tuple[int, int] | None) -> str:
     """Grid and kind of the positions (1, 1 + L, C)."""
     grid = grid_of(pos_embed.size(1) - 1, known)
     if grid is None:
-        return f'{pos_embed.size(1) - 1} patches, on no square grid'
+        return f'{pos_embed.size(1)}, of which one is of a class token and the others are on no square grid'
     fixed = sincos_pos_embed(pos_embed.size(2), grid) if pos_embed.size(2) % 4 == 0 else torch.zeros(())
     close = dict(rtol=0, atol=1e-5 if pos_embed.dtype in (torch.float32, torch.float64) else 1e-2)
     kind = 'learned, or changed in fine-tuning'

@@ -9,6 +9,7 @@ of NumPy arrays, plain pickles, are read with the same stand-ins and nothing els
 """
 
 import argparse
+import difflib
 import errno
 import io
 import os
@@ -247,8 +248,12 @@ def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
     path = Path(path).expanduser()
     if path.is_dir():
         raise ValueError(f'{path} is a folder; give one of its checkpoints: {_checkpoints_in(path)}')
+    if path.is_symlink() and not path.exists():
+        raise FileNotFoundError(f'{path} is a link to {os.readlink(path)}, which does not exist')
     if not path.exists():
-        raise FileNotFoundError(f'{path} does not exist; checkpoints in its folder: {_checkpoints_in(path.parent)}')
+        raise FileNotFoundError(f'{path} does not exist; ' + (
+            f'checkpoints in its folder: {_checkpoints_in(path.parent, path.name)}' if path.parent.is_dir()
+            else 'nor does its folder'))
     try:
         if path.suffix == '.safetensors':
             return _read_safetensors(path)
@@ -267,14 +272,34 @@ def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
                 '(torch.save(model.state_dict(), ...))') from error
         # PyTorch puts its advice around the reason.
         reason = re.search(r'WeightsUnpickler error:\s*(.+)', str(error)) or re.search(r'(\S.*)', str(error))
-        reason = reason[1].split('. ')[0] if reason else type(error).__name__
-        raise ValueError(f'{path} is not a checkpoint, or is cut off or damaged ({reason})') from error
+        reason = _known_content(path) or (reason[1].split('. ')[0] if reason else type(error).__name__)
+        raise ValueError(f'{path} is not a checkpoint, or is cut off or damaged ({reason}): fetch or copy it once '
+                         'more') from error
     _drop_config_text(checkpoint)
     return checkpoint
 
 
-def _checkpoints_in(folder: Path) -> str:
-    return ', '.join(sorted(file.name for file in folder.glob('*.pth'))[:10]) or 'none'
+def _known_content(path: Path) -> str | None:
+    """What a file is that is often taken for a checkpoint."""
+    with open(path, 'rb') as file:
+        start = file.read(64)
+    if not start:
+        return 'it is empty'
+    if start.startswith(b'version https://git-lfs'):
+        return "it is a pointer of Git LFS: 'git lfs pull' fetches the file itself"
+    if start.lstrip().startswith(b'<'):
+        return 'it is a web page'
+    is_safetensors = start[8:10] == b'{"'
+    if is_safetensors != (path.suffix == '.safetensors') and (is_safetensors or start.startswith(b'PK')):
+        return f'its content is that of a {".safetensors" if is_safetensors else ".pth"} file'
+    return None
+
+
+def _checkpoints_in(folder: Path, name: str = '') -> str:
+    """Up to ten names, those most like ``name`` first."""
+    names = sorted(file.name for pattern in ('*.pth', '*.safetensors') for file in folder.glob(pattern))
+    names.sort(key=lambda other: difflib.SequenceMatcher(None, name, other).ratio(), reverse=True)
+    return ', '.join(names[:10]) or 'none'
 
 
 def load_from_local(path: str, map_location: Any = None) -> Any:
