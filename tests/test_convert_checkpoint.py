@@ -233,7 +233,9 @@ def test_facts(checkpoint, tmp_path):
     run(checkpoint, tmp_path / 'out.pth', '--to', 'plugin', '--facts', 'num_heads=6', 'std=[7.,8.,9.]')
     card = read_weights(tmp_path / 'out.pth').card
     assert card['backbone'] == dict(CARD['backbone'], num_heads=6) and card['std'] == [7., 8., 9.]
-    for fact, message in (('heads=3', 'heads: the facts of a file are mean'), ('num_heads=x', 'write num_heads=12')):
+    for fact, message in (
+            ('heads=3', 'heads: the facts of a file are mean'), ('num_heads=x', 'write num_heads=12'),
+            ('mean=3', 'mean=3 is no list'), ('num_heads="3"', "num_heads='3' is no int")):
         with pytest.raises(ValueError, match=message):
             run(checkpoint, tmp_path / 'no.pth', '--to', 'plugin', '--facts', fact)
 
@@ -243,3 +245,51 @@ def test_blue_first_has_no_folder(model, tmp_path):
     torch.save(dict(meta=dict(mae_plugin=card), state_dict=model.state_dict()), tmp_path / 'bgr.pth')
     with pytest.raises(ValueError, match='bgr.pth was trained with blue first'):
         run(tmp_path / 'bgr.pth', tmp_path / 'vit', '--to', 'huggingface')
+
+
+@pytest.mark.parametrize('lost', ['neck.decoder_blocks.0.', 'neck.decoder_blocks.1.mlp', 'neck.mask_token',
+                                  'neck.decoder_pred.weight', 'neck.decoder_blocks.'])
+def test_half_a_decoder(model, tmp_path, lost):
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith(lost)}
+    torch.save(state, tmp_path / 'half.pth')
+    with pytest.raises(ValueError, match=rf'half.pth lacks part of its decoder: {lost}.*--encoder-only'):
+        run(tmp_path / 'half.pth', tmp_path / 'out.pth', '--to', 'authors')
+    assert inspect_checkpoint(tmp_path / 'half.pth')['decoder'].startswith(f'not whole: it lacks {lost}')
+    run(tmp_path / 'half.pth', tmp_path / 'out.pth', '--to', 'authors', '--encoder-only')
+
+
+def test_what_was_written_is_compared_with_what_was_read(checkpoint, tmp_path, monkeypatch):
+    """A bit that changes on the way, the sign of a zero too, and a tensor that is forgotten."""
+    def forgets(state, name):
+        return {key: value for key, value in state.items() if 'norm1' not in key}, []
+
+    def changes(state, name):
+        return state | {'neck.mask_token': -state['neck.mask_token']}, []
+
+    content = torch.load(checkpoint, weights_only=True)
+    content['state_dict']['neck.mask_token'].zero_()
+    torch.save(content, checkpoint)
+    for wrong in (forgets, changes):
+        monkeypatch.setattr('mae_plugin.weights.convert.from_plugin', wrong)
+        for suffix in ('pth', 'safetensors'):
+            with pytest.raises(OSError, match='does not hold what was written to it'):
+                convert(checkpoint, tmp_path / f'{wrong.__name__}.{suffix}', 'plugin')
+
+
+def test_links_are_replaced_not_followed(checkpoint, tmp_path):
+    (tmp_path / 'mine').write_text('mine')
+    (tmp_path / 'vit').mkdir()
+    facts = ('--facts', 'norm_pix=True', 'mask_ratio=0.75')
+    for name in ('out.pth', 'vit/config.json', 'vit/model.safetensors'):
+        (tmp_path / name).symlink_to(tmp_path / 'mine')
+    run(checkpoint, tmp_path / 'out.pth', '--to', 'plugin', '--overwrite')
+    run(checkpoint, tmp_path / 'vit', '--to', 'huggingface', '--overwrite', *facts)
+    assert (tmp_path / 'mine').read_text() == 'mine'
+    assert read_weights(tmp_path / 'out.pth').sha256 == file_sha256(tmp_path / 'out.pth')
+    assert read_weights(tmp_path / 'vit').kind == 'pretraining'
+
+
+def test_parameters_are_written_as_tensors(model, tmp_path):
+    torch.save(dict(model.named_parameters()), tmp_path / 'in.pth')
+    convert(tmp_path / 'in.pth', tmp_path / 'out.pth', 'plugin')
+    assert not any(value.requires_grad for value in load_file(tmp_path / 'out.pth')['state_dict'].values())

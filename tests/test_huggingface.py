@@ -266,6 +266,7 @@ def test_classifier_of_wide_images(tmp_path):
     ('mae', dict(decoder_num_heads=None, norm_pix=None), 'do not tell decoder_num_heads, norm_pix,'),
     ('encoder', dict(mean=None), 'do not tell mean,'),
     ('encoder', dict(num_heads=5), '48 .* 5 heads'),
+    ('encoder', dict(num_heads=0), '48 .* 0 heads'),
     ('classifier', dict(classes=['cat']), '1 names for the 5 classes'),
 ])
 def test_missing_and_wrong_facts(kind, changes, message, tmp_path):
@@ -345,6 +346,7 @@ def test_shard_that_holds_no_tensors(sharded):
     ('model.safetensors.index.json', '{"weight_map": {"a": 1}}', "no 'weight_map'"),
     ('model.safetensors.index.json', '{"weight_', 'index.json is damaged: it is no JSON'),
     ('config.json', '[]', 'config.json is damaged: it holds a list'),
+    ('config.json', '[' * 100_000, 'config.json is damaged: it is no JSON'),
     ('config.json', '\x00', 'config.json is damaged: it is no JSON'),
 ])
 def test_damaged_json(sharded, file, text, message):

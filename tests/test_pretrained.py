@@ -12,6 +12,7 @@ from mae_plugin.registry import MODELS
 from mae_plugin.weights.convert import convert
 from mae_plugin.weights.files import file_sha256
 from mae_plugin.weights.formats import FORMATS
+from mae_plugin.weights.inspection import inspect_checkpoint
 
 TASKS = dict(
     classify=dict(out_type='avg_featmap'),
@@ -183,6 +184,25 @@ def test_a_vit_that_timm_does_not_have():
         task_backbone('timm://vit_base_patch99')
 
 
+def test_what_timm_has_beside_plain_vits(monkeypatch):
+    monkeypatch.setattr(timm, 'create_model', lambda name, pretrained: timm.models.ResNet(
+        timm.models.resnet.BasicBlock, [1, 1, 1, 1]))
+    with pytest.raises(ValueError, match='timm://resnet is a ResNet; a VisionTransformer is expected'):
+        task_backbone('timm://resnet')
+
+
+def test_other_weights_in_the_file_are_named(pretrained, tmp_path, capsys):
+    """timm's training saves the moving average beside the weights."""
+    from mmengine.logging import MMLogger
+    MMLogger.get_instance('others', logger_name='others', log_level='INFO')
+    state = pretrained.backbone.state_dict()
+    torch.save(dict(state_dict=state, state_dict_ema=state, optimizer=dict(state={0: 1}), epoch=3), tmp_path / 'a.pth')
+    task_backbone(tmp_path / 'a.pth')
+    said = ''.join(capsys.readouterr())
+    assert 'Other weights in the file, not taken: state_dict_ema.' in said
+    assert inspect_checkpoint(tmp_path / 'a.pth')['other weights'] == 'state_dict_ema, which are not read'
+
+
 def test_a_vit_of_timm(monkeypatch):
     theirs = timm.models.VisionTransformer(img_size=64, patch_size=16, embed_dim=48, depth=3, num_heads=3)
     theirs.pretrained_cfg = dict(mean=(.5, .5, .5), std=(.2, .2, .2))
@@ -216,19 +236,19 @@ def test_each_format_gives_the_same_features_in_each_task(checkpoint, pretrained
         assert all(torch.equal(a, b) for a, b in zip(features, expected, strict=True))
 
 
-@pytest.mark.parametrize('in_chans', [1, 2, 4, 7])
+@pytest.mark.parametrize('in_chans', [1, 2, 4, 6, 13])
 def test_another_number_of_channels(checkpoint, in_chans):
     """A grey image gives the same tokens, however many channels it is given in."""
     resized = dict(type='mae_plugin.MAEPretrained', checkpoint=str(checkpoint), resize=True)
     grey = torch.randn(1, 1, 64, 64)
     model = task_backbone(checkpoint, in_chans=in_chans, init_cfg=resized)
-    if in_chans == 1:
-        expected = task_backbone(checkpoint).patch_embed(grey.expand(-1, 3, -1, -1))
-        torch.testing.assert_close(model.patch_embed(grey), expected, rtol=1e-4, atol=1e-4)
+    expected = task_backbone(checkpoint).patch_embed(grey.expand(-1, 3, -1, -1))
+    tokens = model.patch_embed(grey.expand(-1, in_chans, -1, -1))
+    torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=1e-4)
     weight = model.patch_embed.proj.weight
     source = task_backbone(checkpoint).patch_embed.proj.weight
-    for i in range(in_chans if in_chans > 1 else 0):
-        torch.testing.assert_close(weight[:, i], source[:, i % 3] * 3 / in_chans)
+    for i in range(in_chans if in_chans > 3 else 0):
+        torch.testing.assert_close(weight[:, i], source[:, i % 3] / len(range(i % 3, in_chans, 3)))
     with pytest.raises(ValueError, match='patches, channels and relative positions'):
         task_backbone(checkpoint, in_chans=in_chans)
 

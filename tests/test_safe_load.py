@@ -140,6 +140,9 @@ def test_places_without_a_file(tmp_path):
         load_file(tmp_path / 'iter_6.pth')
     with pytest.raises(ValueError, match='is a folder.*iter_5.pth'):
         load_file(tmp_path)
+    os.mkfifo(tmp_path / 'pipe.pth')
+    with pytest.raises(ValueError, match='pipe.pth is no file'):
+        load_file(tmp_path / 'pipe.pth')
     with pytest.raises(ValueError, match='download it'):
         load_file('https://example.org/a.pth')
 

@@ -66,7 +66,9 @@ class MAEPretrained:
             f'{type(module).__name__}: loaded {len(loaded)} of {len(wanted)} tensors from {self.checkpoint} '
             f'(names of {weights.format}).' + (f' Resized: {", ".join(resized)}.' if resized else '')
             + (f' Not in the file, start fresh, as a task adds them: {_say(missing)}.' if missing else '')
-            + (f' In the file, of no use here: {_say(unused)}.' if unused else ''), logger='current')
+            + (f' In the file, of no use here: {_say(unused)}.' if unused else '')
+            + (f' Other weights in the file, not taken: {shorten(weights.others)}.' if weights.others else ''),
+            logger='current')
 
     def _check_kind(self, weights: Weights, whole: bool) -> None:
         if weights.kind in _TASKS and not self.fine_tuned and not self.checkpoint.startswith(TIMM):

@@ -42,15 +42,16 @@ def save_safetensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], car
     # Copies, because the format refuses tensors that share memory.
     copies = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
               for name, value in tensors.items()}
-    _write(Path(path), lambda part: save_file(copies, part, metadata))
+    write_whole(Path(path), lambda part: save_file(copies, part, metadata))
 
 
 def save_pth(path: str | os.PathLike, content: dict) -> None:
     """``torch.save`` in one step: the file is there whole, or not at all."""
-    _write(Path(path), lambda part: torch.save(content, part))
+    write_whole(Path(path), lambda part: torch.save(content, part))
 
 
-def _write(path: Path, save: Callable[[Path], None]) -> None:
+def write_whole(path: Path, save: Callable[[Path], None]) -> None:
+    """Let ``save`` write beside ``path``, then put it there in one step; a link is replaced, not what it leads to."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.name}.part')
     try:

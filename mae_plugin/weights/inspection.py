@@ -4,7 +4,6 @@ import argparse
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -27,16 +26,17 @@ def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
     """
     weights = read_weights(path)
     state, card = weights.state, weights.card or {}
-    size = f' ({_bytes(weights.rest.get("file", path))})' if weights.sha256 else ''
+    size = f' ({weights.place.stat().st_size / 2 ** 20:,.1f} MiB)' if weights.place else ''
     facts = {'file': weights.file + size,
              'SHA-256': weights.sha256,
              'format': f'{weights.format}, {len(state) + len(weights.unknown)} tensors, {_types(state)}',
              'holds': _KINDS[weights.kind]}
-    encoder = _part(state, 'backbone.', 'blocks')
-    facts['encoder'] = _encoder(state, encoder, card.get('backbone') or {})
+    facts['encoder'] = _encoder(state, card.get('backbone') or {})
     facts['positions'] = _positions(state['backbone.pos_embed'], (card.get('backbone') or {}).get('grid'))
     if weights.kind == 'pretraining':
-        facts['decoder'] = _decoder(state, card.get('decoder') or {})
+        lost = weights.lost_of_decoder
+        facts['decoder'] = f'not whole: it lacks {shorten(lost)}' if lost else _decoder(
+            state, card.get('decoder') or {})
     others = sorted({name.partition('.')[0] for name in state} - {'backbone'})
     if weights.kind not in ('pretraining', 'encoder'):
         facts['other parts'] = ', '.join(f'{part} ({sum(name.startswith(part + ".") for name in state)} tensors)'
@@ -45,25 +45,21 @@ def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
         facts['classes'] = str(state['head.fc.weight'].size(0))
     if weights.unknown:
         facts['without meaning'] = shorten(weights.unknown, 8)
+    if weights.others:
+        facts['other weights'] = f'{shorten(weights.others)}, which are not read'
     return {name: value for name, value in (facts | _provenance(weights, card)).items() if value}
-
-
-def _part(state: Mapping[str, Tensor], prefix: str, blocks: str) -> dict[str, Tensor]:
-    """Tensors of the first block, by their names in it."""
-    start = f'{prefix}{blocks}.0.'
-    return {name[len(start):]: value for name, value in state.items() if name.startswith(start)}
 
 
 def _depth(state: Mapping[str, Tensor], blocks: str) -> int:
     return 1 + max(int(match[1]) for name in state if (match := re.match(rf'{blocks}\.(\d+)\.', name)))
 
 
-def _encoder(state: Mapping[str, Tensor], block: Mapping[str, Tensor], known: dict) -> str:
-    width, depth = block['norm1.weight'].size(0), _depth(state, r'backbone\.blocks')
-    filters = state['backbone.patch_embed.proj.weight']
+def _encoder(state: Mapping[str, Tensor], known: dict) -> str:
+    width, depth = state['backbone.pos_embed'].size(2), _depth(state, r'backbone\.blocks')
+    filters, mlp = state['backbone.patch_embed.proj.weight'], state['backbone.blocks.0.mlp.fc1.weight']
     patch = 'x'.join(map(str, filters.shape[2:]))
     said = [f'{_SIZES.get((width, depth), "plain ViT")}, width {width}, {depth} blocks, '
-            f'{known.get("num_heads", "? (no tensor tells)")} heads, MLP {block["mlp.fc1.weight"].size(0)}, '
+            f'{known.get("num_heads", "? (no tensor tells)")} heads, MLP {mlp.size(0)}, '
             f'patches of {patch} pixels, {filters.size(1)} channels']
     said += [what for name, what in (
         ('backbone.cls_token', 'class token'), ('backbone.norm.weight', 'final norm'),
@@ -102,7 +98,7 @@ def _provenance(weights: Weights, card: dict) -> dict[str, str]:
     meta = weights.rest.get('meta') if isinstance(weights.rest.get('meta'), dict) else {}
     found = {}
     if 'mean' in card:
-        found['images'] = f'mean {card["mean"]}, std {card["std"]}, {card.get("channel_order") or "no"} order'
+        found['images'] = f'mean {card["mean"]}, std {card.get("std")}, {card.get("channel_order") or "no"} order'
     for name, key in (('trained for', 'task'), ('target', 'target'), ('masking', 'masking'), ('versions', 'versions'),
                       ('converted from', 'converted_from')):
         if card.get(key):
@@ -130,7 +126,3 @@ def _types(state: Mapping[str, Tensor]) -> str:
     numbers = sum(value.numel() for value in state.values())
     types = sorted({str(value.dtype).removeprefix('torch.') for value in state.values()})
     return f'{numbers:,} numbers of {", ".join(types)}'
-
-
-def _bytes(path: str | os.PathLike) -> str:
-    return f'{Path(path).expanduser().stat().st_size / 2 ** 20:,.1f} MiB'

@@ -249,6 +249,8 @@ def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
         raise ValueError(f'{path} is a folder; give one of its checkpoints: {_checkpoints_in(path)}')
     if not path.exists():
         raise FileNotFoundError(f'{path} does not exist; checkpoints in its folder: {_checkpoints_in(path.parent)}')
+    if not path.is_file():  # reading a pipe or a device would wait for ever
+        raise ValueError(f'{path} is no file: it is a pipe, a socket or a device')
     try:
         if path.suffix == '.safetensors':
             return _read_safetensors(path)
