@@ -225,7 +225,7 @@ def _check_encoder(state: Mapping[str, Tensor], file: str, unknown: list[str], d
 
 
 def _blocks(state: Mapping[str, Tensor], stack: str) -> dict[str, dict[str, Tensor]]:
-    """Tensors of each block by its number, by their names in it, without those that not all blocks have, or have in one size."""
+    """Tensors of each block by its number, without those that not all blocks have, or have in one size."""
     blocks: dict[str, dict[str, Tensor]] = {}
     for name, value in state.items():
         match = re.fullmatch(rf'{re.escape(stack)}\.([^.]+)\.(?!residual\.|attn\.rel_pos\.)(.+)', name)
@@ -238,8 +238,9 @@ def _lost(state: Mapping[str, Tensor], stack: str, around: tuple[str, ...]) -> l
     """What a whole stack of blocks would have: what is ``around`` it, and in each block what is in any."""
     blocks = _blocks(state, stack)
     parts = dict.fromkeys([*_BLOCK, *(name for block in blocks.values() for name in block)])
+    numbers = map(str, range(max(1, len(blocks))))
     return [name for name in around if name not in state] + [
-        f'{stack}.{i}.{name}' for i in range(max(1, len(blocks))) for name in parts if name not in blocks.get(str(i), {})]
+        f'{stack}.{i}.{name}' for i in numbers for name in parts if name not in blocks.get(i, {})]
 
 
 def shorten(names: list[str], shown: int = 4) -> str:

@@ -21,8 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_NUMBER = '0|[1-9][0-9]*'
-_FIELDS = {'n': _NUMBER, 'm': _NUMBER, 'stage': rf'(?:(?:{_NUMBER})\.)?', 'w': 'weight|bias', 'rest': '.+'}
+_FIELDS = {'n': r'\d+', 'm': r'\d+', 'stage': r'(?:\d+\.)?', 'w': 'weight|bias', 'rest': '.+'}
 
 
 class Rule(NamedTuple):
