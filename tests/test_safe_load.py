@@ -159,6 +159,33 @@ def test_every_flipped_bit_of_the_weights_is_seen(tmp_path):
             load_file(path)
 
 
+def test_flipped_bits_of_the_directory_are_seen_or_harmless(tmp_path):
+    """The one that makes a record a folder would leave memory as it was in the place of the weights."""
+    content = dict(a=torch.arange(20.), b=torch.ones(3))
+    whole = save(tmp_path / 'a.pth', content).read_bytes()
+    for place in range(whole.index(b'PK\1\2'), len(whole)):
+        (tmp_path / 'a.pth').write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1:])
+        try:
+            loaded = load_file(tmp_path / 'a.pth')
+        except ValueError as error:
+            assert 'a.pth is not a checkpoint, or is cut off or damaged' in str(error)
+            continue
+        assert loaded.keys() == content.keys() and all(torch.equal(loaded[key], content[key]) for key in content), place
+
+
+@pytest.mark.filterwarnings('ignore:Duplicate name:UserWarning')
+@pytest.mark.parametrize('other_first', [False, True])
+def test_two_records_of_one_name(tmp_path, other_first):
+    path = save(tmp_path / 'a.pth', dict(a=torch.ones(2)))
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(tmp_path / 'b.pth', 'w') as target:
+        for name in source.namelist():
+            data = source.read(name)
+            for each in (bytes(len(data)), data)[::1 if other_first else -1] if name.endswith('data/0') else (data, ):
+                target.writestr(name, each)
+    with pytest.raises(ValueError, match='b.pth .*data/0 is there twice'):
+        load_file(tmp_path / 'b.pth')
+
+
 def test_old_format_and_safetensors(tmp_path):
     torch.save(dict(a=torch.ones(2)), tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
     assert load_file(tmp_path / 'old.pth')['a'].tolist() == [1, 1]

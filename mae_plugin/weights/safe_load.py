@@ -17,6 +17,7 @@ import pickletools
 import re
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,13 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not look at the checksums
+            records = archive.infolist()
+        # It leaves memory as it was for a record with the mark of a folder, and of two of one name reads the other.
+        names = Counter(record.filename for record in records)
+        odd = [record.filename for record in records
+               if names[record.filename] > 1 or record.external_attr & 0x10 and not record.is_dir()]
+        if odd:
+            raise zipfile.BadZipFile(f'its record {odd[0]} is there twice, or marked as a folder')
         if damaged is not None:
             raise zipfile.BadZipFile(f'the checksum of its record {damaged} is wrong')
     # What others have allowed for the whole process could be the real getattr.
