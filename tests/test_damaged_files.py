@@ -231,12 +231,22 @@ def test_a_part_that_all_blocks_lack(part, state, tmp_path):
     ('backbone.pos_embed', lambda value: value[0]), ('backbone.pos_embed', lambda value: value[0, 0, 0]),
     ('backbone.pos_embed', lambda value: value[:, :0]),
     ('backbone.patch_embed.proj.weight', lambda value: value.flatten(1)),
-    ('blocks.*.norm1.weight', lambda value: value[0]), ('blocks.*.mlp.fc1.weight', lambda value: value.flatten())])
+    ('blocks.*.norm1.weight', lambda value: value[0]),
+    ('blocks.*.mlp.fc2.weight', lambda value: value[:, ::2]),  # as in SwiGLU
+    ('blocks.*.attn.qkv.weight', lambda value: value[:48]), ('backbone.cls_token', lambda value: value[:, :0]),
+    ('blocks.*.mlp.fc1.weight', lambda value: value.flatten())])
 def test_tensors_of_another_shape(name, change, state, tmp_path):
     odd = {other: change(value) if other == name or other.endswith(name.partition('*')[2] or '-') else value
            for other, value in state.items()}
     torch.save(odd, tmp_path / 'odd.pth')
-    refused_everywhere(tmp_path / 'odd.pth', ', which no ViT has')
+    refused_everywhere(tmp_path / 'odd.pth', ', which no plain ViT has')
+
+
+@pytest.mark.parametrize('part', ['norm1.weight', 'attn.qkv.bias', 'mlp.fc1.weight'])
+def test_blocks_of_several_sizes(part, state, tmp_path):
+    name = f'backbone.blocks.2.{part}'
+    torch.save(state | {name: torch.cat([state[name], state[name]])}, tmp_path / 'odd.pth')
+    refused_everywhere(tmp_path / 'odd.pth', f'holds blocks of several sizes: {part} is (')
 
 
 @pytest.mark.parametrize('number', ['999999999', '01', '\u0661'])

@@ -278,6 +278,23 @@ def test_relative_positions_are_resized_once_as_forward_would(pretrained, tmp_pa
         task_backbone(tmp_path / 'a.pth', **TASKS[task] | other)
 
 
+def test_blocks_may_differ_in_what_a_task_adds(tmp_path):
+    """ViTDet's convolutions are in some blocks only, and its windows have smaller tables of positions."""
+    task = dict(TASKS['detect'], conv_block_indexes=(2, ))
+    source = task_backbone('', init_cfg=None, **task)
+    torch.save({f'backbone.{name}': value for name, value in source.state_dict().items()}, tmp_path / 'a.pth')
+    model = task_backbone(tmp_path / 'a.pth', **task)
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_registers_are_named(pretrained, tmp_path):
+    state = pretrained.backbone.state_dict()
+    state |= {'reg_token': torch.zeros(1, 2, 48), 'pos_embed': torch.zeros(1, 19, 48)}
+    torch.save(state, tmp_path / 'a.pth')
+    with pytest.raises(ValueError, match='a.pth does not fit PlainViT: it holds reg_token, which the model has no pl'):
+        task_backbone(tmp_path / 'a.pth')
+
+
 def test_half_of_what_a_task_adds_is_a_damaged_file(tmp_path):
     source = MODELS.build(dict(type='PlainViT', img_size=64, embed_dim=48, depth=3, num_heads=3) | TASKS['detect'])
     state = {f'backbone.{name}': value for name, value in source.state_dict().items()}
@@ -311,3 +328,7 @@ def test_pretraining_does_not_go_on_from_a_fine_tuned_file(pretrained, tmp_path)
         whole_model(tmp_path / 'mae_finetuned.pth')
     with pytest.raises(ValueError, match='init_cfg.fine_tuned=True'):
         task_backbone(tmp_path / 'mae_finetuned.pth')
+    norm = {f'fc_norm.{part}': pretrained.backbone.norm.state_dict()[part] for part in ('weight', 'bias')}
+    torch.save(pretrained.backbone.state_dict() | norm, tmp_path / 'no_head.pth')
+    with pytest.raises(ValueError, match='no_head.pth was fine-tuned for classification .it holds fc_norm.weight'):
+        task_backbone(tmp_path / 'no_head.pth')

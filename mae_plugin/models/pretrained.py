@@ -53,12 +53,12 @@ class MAEPretrained:
         vit, prefix = (module.backbone, '') if whole else (module, 'backbone.')
         wanted = {prefix + name: value for name, value in module.state_dict().items()}
         self._check_kind(weights, whole)
-        grid = ((weights.card or {}).get('backbone') or {}).get('grid')
-        resized = resize(weights.state, wanted, vit.grid, grid) if self.resize else []
-        self._check_sizes(weights.state, wanted, vit, grid)
         missing = [name for name in wanted if name not in weights.state]
         unused = [*(name for name in weights.state if name not in wanted), *weights.unknown]
         self._check_names(weights, missing, unused, module)
+        grid = ((weights.card or {}).get('backbone') or {}).get('grid')
+        resized = resize(weights.state, wanted, vit.grid, grid) if self.resize else []
+        self._check_sizes(weights.state, wanted, vit, grid)
         loaded = {name.removeprefix(prefix): weights.state[name] for name in wanted if name in weights.state}
         module.load_state_dict(loaded, strict=False)
         module.loaded_from = dict(file=self.checkpoint, sha256=weights.sha256, card=weights.card)

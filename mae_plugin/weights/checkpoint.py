@@ -25,8 +25,6 @@ _ENCODER = ('backbone.blocks', ('backbone.patch_embed.proj.weight', 'backbone.pa
                                 'backbone.pos_embed'))
 _DECODER = ('neck.decoder_blocks', ('neck.mask_token', 'neck.decoder_pos_embed', *(
     f'neck.decoder_{part}.{w}' for part in ('embed', 'norm', 'pred') for w in ('weight', 'bias'))))
-_DIMENSIONS = {'backbone.patch_embed.proj.weight': 4, 'backbone.pos_embed': 3, 'backbone.blocks.0.norm1.weight': 1,
-               'backbone.blocks.0.mlp.fc1.weight': 2}
 
 
 @dataclass
@@ -216,9 +214,15 @@ def _check_encoder(state: Mapping[str, Tensor], file: str, unknown: list[str], d
         shapes = {tuple(block[name].shape) for block in blocks.values()}
         if len(shapes) > 1:
             raise ValueError(f'{file} holds blocks of several sizes: {name} is {" and ".join(map(str, shapes))}')
+    width, hidden = state['backbone.pos_embed'].shape[-1:], blocks['0']['mlp.fc1.weight'].shape[:1]
+    shapes = {'pos_embed': (1, ..., *width), 'patch_embed.proj.weight': (*width, ..., ..., ...),
+              'blocks.0.norm1.weight': (*width, ), 'blocks.0.attn.qkv.weight': (*(3 * i for i in width), *width),
+              'blocks.0.mlp.fc1.weight': (*hidden, *width), 'blocks.0.mlp.fc2.weight': (*width, *hidden)}
     for name, value in state.items():
-        if value.dim() != _DIMENSIONS.get(name, value.dim()) or not value.numel():
-            raise ValueError(f'{file} holds {name} of the size {tuple(value.shape)}, which no ViT has')
+        shape = shapes.get(name.removeprefix('backbone.'), value.shape)
+        if not value.numel() or len(shape) != value.dim() or any(
+                side not in (..., found) for side, found in zip(shape, value.shape, strict=True)):
+            raise ValueError(f'{file} holds {name} of the size {tuple(value.shape)}, which no plain ViT has')
         if name.startswith(('backbone.', 'neck.decoder_')) and value.dtype not in _FLOATS:
             raise ValueError(f'{file} holds {name} as {value.dtype}, as no model is trained: numbers of 16, 32 or 64 '
                              'bits with a fraction are expected')

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -53,9 +54,7 @@ def save_pth(path: str | os.PathLike, content: dict) -> None:
 def write_whole(path: Path, save: Callable[[Path], None]) -> None:
     """Let ``save`` write beside ``path``, then put it there in one step; a link is replaced, not what it leads to."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
-    try:
+    with TemporaryDirectory(prefix='.', dir=path.parent) as folder:  # of our own: nobody can put a link there
+        part = Path(folder, path.name)
         save(part)
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
