@@ -130,7 +130,14 @@ def test_what_is_refused(checkpoint, tmp_path):
     state = PlainViT(img_size=64, embed_dim=48, depth=3, num_heads=3).state_dict()
     torch.save(state | {'reg_token': torch.zeros(1, 2, 48)}, tmp_path / 'registers.pth')
     with pytest.raises(ValueError, match=r'registers.pth has tensors that the format timm has no meaning for .reg'):
-        run(tmp_path / 'registers.pth', tmp_path / 'out.pth', '--to', 'plugin')
+        run(tmp_path / 'registers.pth', tmp_path / 'out.pth', '--to', 'plugin', '--encoder-only')
+    state = load_file(checkpoint)['state_dict']
+    torch.save(state | {'decode_head.weight': torch.zeros(1)}, tmp_path / 'one.pth')
+    with pytest.raises(ValueError, match=r'one.pth: 1 of its 75 tensors .*authors .decode_head.weight.: --encoder-only'):
+        run(tmp_path / 'one.pth', tmp_path / 'out.pth', '--to', 'authors')
+    torch.save(state | {'backbone.blocks.0.ls1.gamma': torch.zeros(48)}, tmp_path / 'one.pth')
+    with pytest.raises(ValueError, match=r'one.pth: 1 of its 75 tensors .*authors .backbone.blocks.0.ls1.gamma.$'):
+        run(tmp_path / 'one.pth', tmp_path / 'out.pth', '--to', 'authors')
     assert not list(tmp_path.glob('*out*'))
 
 
@@ -293,3 +300,15 @@ def test_parameters_are_written_as_tensors(model, tmp_path):
     torch.save(dict(model.named_parameters()), tmp_path / 'in.pth')
     convert(tmp_path / 'in.pth', tmp_path / 'out.pth', 'plugin')
     assert not any(value.requires_grad for value in load_file(tmp_path / 'out.pth')['state_dict'].values())
+
+
+@pytest.mark.parametrize('name, kind', [
+    ('decode_head.conv_seg.weight', 'segmentation'), ('roi_head.a', 'detection'), ('rpn_head.a', 'detection'),
+    ('bbox_head.a', 'detection'), ('head.fc.weight', 'classification'), ('backbone.fc_norm.weight', 'classification'),
+    ('neck.levels.0.0.weight', 'encoder'), ('neck.decoder_norm.bias', 'pretraining')])
+def test_the_kind_of_a_file(model, tmp_path, name, kind):
+    """Also where other things are saved beside the tensors, as some scripts do."""
+    state = {f'backbone.{key}': value for key, value in model.backbone.state_dict().items()}
+    torch.save(state | {name: torch.zeros(5, 48), 'optimizer': {'state': {}, 'lr': 1}, 'epoch': 3}, tmp_path / 'a.pth')
+    weights = read_weights(tmp_path / 'a.pth')
+    assert weights.kind == kind and weights.rest == {'optimizer': {'state': {}, 'lr': 1}, 'epoch': 3}

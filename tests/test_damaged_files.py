@@ -212,6 +212,13 @@ def test_numbers_of_another_kind(kind, state, tmp_path):
                        f'under {name} it holds what is no dense tensor')
 
 
+def test_numbers_of_a_decoder(tmp_path):
+    state = {name: value.to(torch.int32) if 'decoder_' in name else value
+             for name, value in MODELS.build(tiny_mae_cfg()).state_dict().items()}
+    torch.save(state, tmp_path / 'odd.pth')
+    refused_everywhere(tmp_path / 'odd.pth', 'holds neck.decoder_pos_embed as torch.int32')
+
+
 @pytest.mark.parametrize('key, value', [
     (3, torch.zeros(2)), (None, torch.zeros(2)), (('a', 1), torch.zeros(2)),
     ('neck', {'decoder_pos_embed': torch.zeros(2)}), ('neck.mask_token', np.zeros(2)),

@@ -6,7 +6,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..registry import WEIGHT_INITIALIZERS
-from ..weights.checkpoint import TIMM, Weights, read_weights, shorten
+from ..weights.checkpoint import TIMM, Weights, read_weights, said, shorten
 from .resize import grid_of, resize
 from .vit import ADDED_BY_TASKS
 
@@ -56,7 +56,7 @@ class MAEPretrained:
         missing = [name for name in wanted if name not in weights.state]
         unused = [*(name for name in weights.state if name not in wanted), *weights.unknown]
         self._check_names(weights, missing, unused, module)
-        grid = ((weights.card or {}).get('backbone') or {}).get('grid')
+        grid = said(weights.card, 'backbone', 'grid')
         resized = resize(weights.state, wanted, vit.grid, grid) if self.resize else []
         self._check_sizes(weights.state, wanted, vit, grid)
         loaded = {name.removeprefix(prefix): weights.state[name] for name in wanted if name in weights.state}

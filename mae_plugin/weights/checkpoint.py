@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,7 +96,7 @@ def read_weights(path: str | os.PathLike) -> Weights:
                          f'a plain ViT has in {", ".join(FORMATS)}')
     state, unknown = to_plugin(tensors, name)
     check_finite(state, file)
-    _check_encoder(state, file, unknown, ((card or {}).get('backbone') or {}).get('depth'))
+    _check_encoder(state, file, unknown, said(card, 'backbone', 'depth'))
     return Weights(file, name, state, unknown, card, place, None if place is None else file_sha256(place), rest)
 
 
@@ -156,7 +157,7 @@ def card_of(content: object, path: str | os.PathLike) -> dict | None:
         return None
     forms = dict(backbone=dict, decoder=dict, target=dict, masking=dict, parents=list)
     wrong = [name for name, form in forms.items() if not isinstance(card.get(name) or form(), form)]
-    grid = None if wrong else (card.get('backbone') or {}).get('grid')
+    grid = said(card, 'backbone', 'grid')
     if wrong or grid is not None and not (isinstance(grid, list) and [type(side) for side in grid] == [int, int]):
         raise ValueError(f'{path} says of itself, under {CARD_KEY}, what has another form than ours: '
                          f'{", ".join(wrong) or "backbone.grid"}')
@@ -193,7 +194,7 @@ def check_finite(state: Mapping[str, Tensor], file: str) -> None:
         ValueError: Some are not; the message has the first tensor, and how many.
     """
     broken = {name: int((~value.isfinite()).sum()) for name, value in state.items()
-              if value.is_floating_point() and not value.isfinite().all()}
+              if not value.isfinite().all()}
     if broken:
         name = next(iter(broken))
         raise ValueError(f'{file} holds NaN or infinite numbers in {len(broken)} of its {len(state)} tensors (the '
@@ -245,6 +246,13 @@ def _lost(state: Mapping[str, Tensor], stack: str, around: tuple[str, ...]) -> l
     numbers = map(str, range(max(1, len(blocks))))
     return [name for name in around if name not in state] + [
         f'{stack}.{i}.{name}' for i in numbers for name in parts if name not in blocks.get(i, {})]
+
+
+def said(holder: object, *keys: str) -> Any:
+    """What dicts in each other, as a card is, have under ``keys``; None where they have not."""
+    for key in keys:
+        holder = holder.get(key) if isinstance(holder, dict) else None
+    return holder
 
 
 def shorten(names: list[str], shown: int = 4) -> str:

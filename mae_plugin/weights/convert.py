@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from .checkpoint import Weights, read_weights, shorten, tensors_in
+from .checkpoint import Weights, read_weights, said, shorten, tensors_in
 from .files import CARD_KEY, content_sha256, save_pth, save_safetensors
 from .formats import FORMATS, from_plugin, to_plugin
 from .huggingface import read_folder, write_folder
@@ -93,19 +93,12 @@ def _with_facts(card: dict, facts: Mapping[str, object]) -> dict:
     return card
 
 
-def _said(holder: object, *keys: str) -> object:
-    """What dicts in each other have under ``keys``; None where they have not."""
-    for key in keys:
-        holder = holder.get(key) if isinstance(holder, dict) else None
-    return holder
-
-
 def _write_folder(folder: Path, tensors: dict[str, Tensor], _: str, weights: Weights) -> None:
     if weights.card.get('channel_order') == 'bgr':
         raise ValueError(f'{weights.file} was trained with blue first, the images of transformers have red first')
-    write_folder(folder, tensors, weights.card, img_size=_said(weights.card, 'backbone', 'img_size'),
-                 classes=_said(weights.rest, 'meta', 'dataset_meta', 'classes'),
-                 **{name: _said(weights.card, *place) for name, place in FACTS.items()})
+    write_folder(folder, tensors, weights.card, img_size=said(weights.card, 'backbone', 'img_size'),
+                 classes=said(weights.rest, 'meta', 'dataset_meta', 'classes'),
+                 **{name: said(weights.card, *place) for name, place in FACTS.items()})
 
 
 def _write_file(file: Path, tensors: dict[str, Tensor], to: str, weights: Weights) -> None:
@@ -121,6 +114,6 @@ def _write_file(file: Path, tensors: dict[str, Tensor], to: str, weights: Weight
 def _compare(target: Path, to: str, state: Mapping[str, Tensor]) -> None:
     """Read ``target`` as anybody would: all of ``state`` is there, bit by bit."""
     written, _ = tensors_in(read_folder(target)[1] if target.is_dir() else load_file(target), str(target))
-    back, unknown = to_plugin(written, to)
-    if unknown or content_sha256(back, {}) != content_sha256(state, {}):
+    back, _ = to_plugin(written, to)
+    if content_sha256(back, {}) != content_sha256(state, {}):
         raise OSError(f'{target} does not hold what was written to it: do not use it, and look after the disk')

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..models.pos_embed import sincos_pos_embed
 from ..models.resize import grid_of
-from .checkpoint import Weights, read_weights, shorten
+from .checkpoint import Weights, read_weights, said, shorten
 
 _SIZES = {(192, 12): 'ViT-Ti', (384, 12): 'ViT-S', (768, 12): 'ViT-B', (1024, 24): 'ViT-L', (1280, 32): 'ViT-H'}
 _KINDS = dict(pretraining='masked autoencoder: encoder and decoder', encoder='encoder alone',
               classification='classifier', detection='detector', segmentation='segmenter')
+_UNKNOWN = '? (no tensor tells)'
 
 
 def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
@@ -31,12 +32,12 @@ def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
              'SHA-256': weights.sha256,
              'format': f'{weights.format}, {len(state) + len(weights.unknown)} tensors, {_types(state)}',
              'holds': _KINDS[weights.kind]}
-    facts['encoder'] = _encoder(state, card.get('backbone') or {})
-    facts['positions'] = _positions(state['backbone.pos_embed'], (card.get('backbone') or {}).get('grid'))
+    facts['encoder'] = _encoder(state, said(card, 'backbone', 'num_heads'))
+    facts['positions'] = _positions(state['backbone.pos_embed'], said(card, 'backbone', 'grid'))
     if weights.kind == 'pretraining':
         lost = weights.lost_of_decoder
-        facts['decoder'] = f'not whole: it lacks {shorten(lost)}' if lost else _decoder(
-            state, card.get('decoder') or {})
+        heads = said(card, 'decoder', 'decoder_num_heads')
+        facts['decoder'] = f'not whole: it lacks {shorten(lost)}' if lost else _decoder(state, heads)
     others = sorted({name.partition('.')[0] for name in state} - {'backbone'})
     if weights.kind not in ('pretraining', 'encoder'):
         facts['other parts'] = ', '.join(f'{part} ({sum(name.startswith(part + ".") for name in state)} tensors)'
@@ -54,12 +55,12 @@ def _depth(state: Mapping[str, Tensor], blocks: str) -> int:
     return 1 + max(int(match[1]) for name in state if (match := re.match(rf'{blocks}\.(\d+)\.', name)))
 
 
-def _encoder(state: Mapping[str, Tensor], known: dict) -> str:
+def _encoder(state: Mapping[str, Tensor], heads: int | None) -> str:
     width, depth = state['backbone.pos_embed'].size(2), _depth(state, r'backbone\.blocks')
     filters, mlp = state['backbone.patch_embed.proj.weight'], state['backbone.blocks.0.mlp.fc1.weight']
     patch = 'x'.join(map(str, filters.shape[2:]))
     said = [f'{_SIZES.get((width, depth), "plain ViT")}, width {width}, {depth} blocks, '
-            f'{known.get("num_heads", "? (no tensor tells)")} heads, MLP {mlp.size(0)}, '
+            f'{heads or _UNKNOWN} heads, MLP {mlp.size(0)}, '
             f'patches of {patch} pixels, {filters.size(1)} channels']
     said += [what for name, what in (
         ('backbone.cls_token', 'class token'), ('backbone.norm.weight', 'final norm'),
@@ -71,9 +72,9 @@ def _encoder(state: Mapping[str, Tensor], known: dict) -> str:
     return ', '.join(said)
 
 
-def _decoder(state: Mapping[str, Tensor], known: dict) -> str:
+def _decoder(state: Mapping[str, Tensor], heads: int | None) -> str:
     return (f'width {state["neck.mask_token"].size(-1)}, {_depth(state, "neck.decoder_blocks")} blocks, '
-            f'{known.get("decoder_num_heads", "? (no tensor tells)")} heads, '
+            f'{heads or _UNKNOWN} heads, '
             f'{state["neck.decoder_pred.weight"].size(0)} numbers for a patch')
 
 
@@ -95,7 +96,7 @@ def _positions(pos_embed: Tensor, known: tuple[int, int] | None) -> str:
 
 
 def _provenance(weights: Weights, card: dict) -> dict[str, str]:
-    meta = weights.rest.get('meta') if isinstance(weights.rest.get('meta'), dict) else {}
+    iteration = said(weights.rest, 'meta', 'iter')
     found = {}
     if 'mean' in card:
         found['images'] = f'mean {card["mean"]}, std {card.get("std")}, {card.get("channel_order") or "no"} order'
@@ -105,9 +106,9 @@ def _provenance(weights: Weights, card: dict) -> dict[str, str]:
             found[name] = _plain(card[key])
     if card.get('parents'):
         found['started from'] = '; '.join(_plain(parent) for parent in card['parents'])
-    if isinstance(meta.get('iter'), int):
+    if isinstance(iteration, int):
         resumable = 'with' if 'optimizer' in weights.rest else 'without'
-        found['training'] = f'iteration {meta["iter"]:,}, {resumable} the state that resuming needs'
+        found['training'] = f'iteration {iteration:,}, {resumable} the state that resuming needs'
     args = weights.rest.get('args')
     if isinstance(args, argparse.Namespace):  # of the authors' scripts
         told = {key: value for key, value in vars(args).items()
