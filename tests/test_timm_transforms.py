@@ -130,3 +130,18 @@ def test_the_loop_free_crop_is_everywhere_and_its_pixels_are_torchvisions():
     expected = transforms.functional.resized_crop(
         image, top, left, bottom - top, right - left, [32, 32], transforms.InterpolationMode.BICUBIC)
     np.testing.assert_array_equal(crop(results(image))['img'][..., ::-1], np.asarray(expected))
+
+
+@pytest.mark.parametrize('policy', ['rand-m9-mstd0.5-inc1', 'originalr'])
+def test_posterizing_at_full_strength(policy):
+    """No bit is left then, which Pillow 12 refuses: an ImageNet run would end in its first batches."""
+    transform = TimmTransform(input_size=32, is_training=True, auto_augment=policy)
+    part = transform.transform.transforms[2]
+    ops = [op for op in (*getattr(part, 'ops', ()), *(op for pair in getattr(part, 'policy', ()) for op in pair))
+           if op.name == 'PosterizeIncreasing']
+    assert ops
+    for op in ops:
+        op.prob, op.magnitude, op.magnitude_std = 1., 10, 0
+        assert not np.asarray(op(picture())).any()
+        op.magnitude = 6  # half of the bits
+        assert len(set(np.asarray(op(picture())).ravel().tolist())) == 4

@@ -2,10 +2,11 @@
 
 import math
 import random
+from itertools import chain
 
 import numpy as np
 from PIL import Image
-from timm.data import create_transform
+from timm.data import auto_augment, create_transform
 
 from mae_plugin.registry import TRANSFORMS
 
@@ -20,6 +21,11 @@ def _to_pil(image: np.ndarray) -> Image.Image:
         raise ValueError(f'the image is {image.dtype} {image.shape}, not uint8 (height, width, 3): let '
                          "LoadImageFromFile have color_type='color' or 'color_ignore_orientation'")
     return Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+
+
+def _posterize(image: Image.Image, bits: int, **unused) -> Image.Image:
+    """timm's, for which at full strength no bit is left: black, as it was before Pillow 12 refused it."""
+    return auto_augment.posterize(image, bits) if bits else image.point(lambda value: 0)
 
 
 @TRANSFORMS.register_module()
@@ -45,6 +51,10 @@ class TimmTransform:
                              "give data_preprocessor.erasing.probability to 'mae_plugin.MixupDataPreprocessor'")
         # For a prefetcher timm leaves the pixels as uint8.
         self.transform = create_transform(**kwargs, use_prefetcher=True)
+        for part in self.transform.transforms:
+            for op in (*getattr(part, 'ops', ()), *chain(*getattr(part, 'policy', ()))):
+                if op.aug_fn is auto_augment.posterize:
+                    op.aug_fn = _posterize
 
     def __call__(self, results: dict) -> dict:
         """Transforms ``results['img']``."""
