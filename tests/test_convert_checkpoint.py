@@ -5,6 +5,7 @@ import json
 from argparse import Namespace
 
 import pytest
+import timm
 import torch
 from conftest import tiny_mae_cfg
 from tiny.tools import load_tool
@@ -210,6 +211,23 @@ def test_inspection_of_others(model, tmp_path, capsys):
     assert '? (no tensor tells) heads' in facts['encoder']
     load_tool('inspect_checkpoint').main([str(tmp_path / 'a.pth')])
     assert 'grid of 4x4' in capsys.readouterr().out
+
+
+def test_inspection_of_what_is_no_plain_vit(tmp_path):
+    """Tensors without meaning count; a width that no sines and cosines have is no obstacle."""
+    state = timm.models.VisionTransformer(img_size=64, embed_dim=54, depth=1, num_heads=3, num_classes=0).state_dict()
+    torch.save(state | {'reg_token': torch.zeros(1, 2, 54)}, tmp_path / 'a.pth')
+    facts = inspect_checkpoint(tmp_path / 'a.pth')
+    assert facts['format'].startswith(f'timm, {len(state) + 1} tensors, ')
+    assert (facts['without meaning'], facts['positions']) == (
+        'reg_token', 'grid of 4x4, learned, or changed in fine-tuning')
+
+
+def test_relative_positions_that_mmseg_cannot_have(tmp_path):
+    vit = PlainViT(img_size=(32, 64), embed_dim=48, depth=3, num_heads=3, rel_pos=dict(type='RelPosBias'))
+    torch.save({f'backbone.{name}': value for name, value in vit.state_dict().items()}, tmp_path / 'wide.pth')
+    with pytest.raises(ValueError, match='wide.pth has no form as mmseg: .*_bias_table has 24 rows, which no square'):
+        run(tmp_path / 'wide.pth', tmp_path / 'out.pth', '--to', 'mmseg')
 
 
 @pytest.mark.parametrize('encoder_only', [False, True])

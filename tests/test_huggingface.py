@@ -19,7 +19,7 @@ from mae_plugin.models.masking import PatchMask
 from mae_plugin.registry import MODELS
 from mae_plugin.weights.checkpoint import read_weights
 from mae_plugin.weights.formats import from_plugin, to_plugin
-from mae_plugin.weights.huggingface import read_folder, write_folder
+from mae_plugin.weights.huggingface import card_of_config, read_folder, write_folder
 
 pytest.importorskip('mmpretrain')
 from mmpretrain.models import ImageClassifier  # noqa: E402
@@ -248,6 +248,14 @@ def test_config_and_card(tmp_path):
     assert [255 * value for value in config['image_mean']] == pytest.approx(MEAN)
     assert read_weights(tmp_path / 'model.safetensors').card == dict(mean=MEAN)
     assert_identical(tensors, tensors_of('mae'))
+
+
+def test_what_configs_of_others_say():
+    assert card_of_config(dict(num_attention_heads=3, num_hidden_layers=2, image_mean=[.5]), 'a') == dict(
+        backbone=dict(num_heads=3, depth=2))
+    assert card_of_config(dict(image_mean=[.5], image_std=[.2]), 'a')['std'] == [51.]
+    with pytest.raises(ValueError, match="a/config.json says hidden_act='relu'"):
+        card_of_config(dict(hidden_act='relu'), 'a')
 
 
 def test_classifier_of_wide_images(tmp_path):

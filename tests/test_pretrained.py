@@ -166,6 +166,12 @@ def test_pretraining_does_not_go_on_with_a_fresh_decoder(pretrained, tmp_path):
         whole_model(tmp_path / 'full.pth', img_size=96)
 
 
+def test_pretraining_goes_on_with_nothing_else_in_the_file(pretrained, tmp_path):
+    torch.save(pretrained.state_dict() | {'teacher.weight': torch.zeros(2)}, tmp_path / 'full.pth')
+    with pytest.raises(ValueError, match='full.pth does not fit MaskedAutoencoder: it holds teacher.weight, which'):
+        whole_model(tmp_path / 'full.pth')
+
+
 def test_pretraining_goes_on_at_another_image_size_but_not_with_other_patches(pretrained, tmp_path):
     torch.save(pretrained.state_dict(), tmp_path / 'full.pth')
     init_cfg = dict(type='mae_plugin.MAEPretrained', checkpoint=str(tmp_path / 'full.pth'), resize=True)

@@ -44,13 +44,15 @@ def test_reads_what_mmengine_and_the_authors_write(tmp_path):
         array=np.asfortranarray(np.arange(6, dtype='uint8').reshape(2, 3)), empty=np.zeros((0, 2)),
         big_endian=np.arange(3, dtype='>i4'), text=np.array(['a', 'bc']), nested=[(1, {'x': np.arange(2)})],
         best=np.float64(0.5), count=np.int64(4), truth=np.bool_(True),
-        args=argparse.Namespace(lr=1e-3, model='mae_vit_base_patch16'))
+        args=argparse.Namespace(lr=1e-3, model='mae_vit_base_patch16', best=np.float64(.5), sizes=np.arange(2)))
     loaded = load_file(save(tmp_path / 'a.pth', content))
     for key in ('array', 'empty', 'big_endian', 'text'):
         np.testing.assert_array_equal(loaded[key], content[key])
         assert loaded[key].dtype == content[key].dtype
     np.testing.assert_array_equal(loaded['nested'][0][1]['x'], [0, 1])
     assert (loaded['best'], loaded['count'], loaded['truth']) == (0.5, 4, True)
+    assert loaded['args'].sizes.tolist() == [0, 1]
+    del loaded['args'].sizes, content['args'].sizes
     assert vars(loaded['args']) == vars(content['args'])
     restored = loaded['log_scalars']['train/loss']
     assert type(restored) is HistoryBuffer and restored is loaded['same']
@@ -207,8 +209,10 @@ def test_plain_pickles_of_arrays_are_read_as_tensors(tmp_path, protocol):
     weights = dict(a=np.random.default_rng(0).normal(size=(2, 3)).astype('float32'), b=np.arange(4, dtype='>i8'),
                    c=np.asfortranarray(np.arange(6).reshape(2, 3)), d=np.zeros((0, 2)), e=np.array(True),
                    f=np.arange(8)[::2])
-    content = dict(model=OrderedDict(weights), __author__='someone', matching_heuristics=True, best=np.float64(.5))
+    content = dict(model=OrderedDict(weights), __author__='someone', matching_heuristics=True, best=np.float64(.5),
+                   names=np.array(['a', 'bc']))
     found = load_file(dump(tmp_path / 'a.pkl', content, protocol))
+    assert found['names'].tolist() == ['a', 'bc']
     assert (found['__author__'], found['matching_heuristics'], found['best']) == ('someone', True, .5)
     for name, value in weights.items():
         assert isinstance(found['model'][name], torch.Tensor) and found['model'][name].shape == value.shape

@@ -86,7 +86,7 @@ class MAEPretrained:
         old_grid = grid_of(patches, grid)
         if not self.resize and old_grid not in (None, vit.grid) and not wrong:
             wrong = ['backbone.pos_embed']  # as many patches in another shape, as the card tells
-        if wrong and set(wrong) <= positions and state['backbone.pos_embed'].size(2) == vit.embed_dim:
+        if wrong and set(wrong) <= positions:
             of = f'a grid of {old_grid[0]}x{old_grid[1]}' if old_grid else f'no square grid of {patches}'
             raise ValueError(
                 f'{self.checkpoint} was pretrained on {of} patches, the model has img_size={vit.img_size} with a grid '

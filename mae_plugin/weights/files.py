@@ -29,7 +29,7 @@ def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
     for key in sorted(metadata.keys() - {SHA256_KEY}):
         digest.update(repr((key, metadata[key])).encode())
     for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
+        value = tensors[name].detach().cpu()
         digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

@@ -71,11 +71,10 @@ def card_of_config(config: dict, folder: str) -> dict:
     """What the configs of a folder say, as a card (see :mod:`mae_plugin.weights.card`).
 
     Raises:
-        ValueError: They describe another activation than GELU, or queries and keys without bias.
+        ValueError: They describe another activation than GELU.
     """
-    for key, ours in (('hidden_act', 'gelu'), ('qkv_bias', True)):
-        if config.get(key, ours) != ours:
-            raise ValueError(f'{folder}/{CONFIG} says {key}={config[key]!r}; the models here have {ours!r} only')
+    if config.get('hidden_act', 'gelu') != 'gelu':
+        raise ValueError(f"{folder}/{CONFIG} says hidden_act={config['hidden_act']!r}; the models here have 'gelu' only")
     card = {'backbone': {'num_heads': config.get('num_attention_heads'), 'depth': config.get('num_hidden_layers')},
             'decoder': {'decoder_num_heads': config.get('decoder_num_attention_heads')},
             'target': {'norm_pix': config.get('norm_pix_loss')}, 'masking': {'mask_ratio': config.get('mask_ratio')}}
