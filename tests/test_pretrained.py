@@ -8,6 +8,7 @@ from conftest import tiny_mae_cfg
 from mae_plugin.models import PlainViT
 from mae_plugin.models.pos_embed import resample_pos_embed
 from mae_plugin.models.rel_pos import resample_side
+from mae_plugin.models.resize import resize
 from mae_plugin.registry import MODELS
 from mae_plugin.weights.convert import convert
 from mae_plugin.weights.files import file_sha256
@@ -240,6 +241,32 @@ def test_each_format_gives_the_same_features_in_each_task(checkpoint, pretrained
         features = task_backbone(path, **TASKS[task]).eval()(imgs)
         assert len(features) == len(expected)
         assert all(torch.equal(a, b) for a, b in zip(features, expected, strict=True))
+
+
+def test_what_cannot_be_resized_stays(pretrained):
+    state = {name: value.half() for name, value in pretrained.state_dict().items()}
+    state['backbone.blocks.0.attn.rel_pos.table'] = torch.zeros(16 + 3, 3)  # of no grid: a side has an odd number
+    wanted = {'backbone.patch_embed.proj.weight': torch.zeros(96, 3, 8, 8), 'backbone.norm.weight': torch.zeros(48),
+              'backbone.blocks.0.attn.rel_pos.table': torch.zeros(25 + 3, 3)}
+    before = dict(state)
+    assert resize(state, wanted, (6, 6), None) == []
+    assert all(state[name] is value for name, value in before.items())
+    # a grid that does not fit the file is not believed; half precision is left for the resizing
+    wanted = {'backbone.pos_embed': torch.zeros(1, 37, 48),
+              'backbone.patch_embed.proj.weight': torch.zeros(48, 1, 16, 16)}
+    said = resize(state, wanted, (6, 6), (4, 5))
+    assert said == ['pos_embed 4x4 to 6x6', 'patch filters 3x16x16 to 1x16x16']
+    exact = before['backbone.patch_embed.proj.weight'].double().sum(1, keepdim=True)
+    torch.testing.assert_close(state['backbone.patch_embed.proj.weight'].double(), exact, rtol=1e-6, atol=1e-6)
+
+
+def test_resizing_is_proposed_only_where_it_helps(checkpoint):
+    with pytest.raises(ValueError) as error:
+        task_backbone(checkpoint, embed_dim=96)
+    assert 'resize' not in str(error.value)
+    with pytest.raises(ValueError) as error:
+        task_backbone(checkpoint, mlp_ratio=2.)
+    assert 'resize' not in str(error.value)
 
 
 @pytest.mark.parametrize('in_chans', [1, 2, 4, 6, 13])

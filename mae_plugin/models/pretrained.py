@@ -101,14 +101,14 @@ class MAEPretrained:
                 'in_chans and the sizes of the decoder, or give init_cfg to the backbone, which starts the decoder '
                 'afresh')
         if wrong:
-            can_resize = {'backbone.patch_embed.proj.weight'} | {name for name in wrong if '.rel_pos.' in name}
+            can_resize = positions | {'backbone.patch_embed.proj.weight'} | {name for name in wrong if '.rel_pos.' in name}
             raise ValueError(
                 f'{self.checkpoint} holds a model of another size than {type(vit).__name__} of the config: '
                 + ', '.join(f'{_bare(name)} {tuple(state[name].shape)} in the file, {tuple(wanted[name].shape)} in '
                             'the model' for name in wrong[:3])
                 + f' ({len(wrong)} tensors differ): set embed_dim, depth, patch_size and in_chans of pretraining'
                 + (', or init_cfg.resize=True to resize patches, channels and relative positions'
-                   if can_resize & {*wrong} and not self.resize else ''))
+                   if can_resize >= {*wrong} and not self.resize else ''))
 
     def _check_names(self, weights: Weights, missing: list[str], unused: list[str], module: nn.Module) -> None:
         kinds = {_kind(name) for name in weights.state}

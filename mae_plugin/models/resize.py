@@ -65,7 +65,7 @@ def resize(state: dict[str, Tensor], wanted: Mapping[str, Tensor], new_grid: Gri
                 new = _resize_table(value, target.size(0))
                 what = 'tables of relative positions'
         if new is not value:
-            state[name] = new.to(value.dtype)
+            state[name] = new
             done[what] = None
     return list(done)
 

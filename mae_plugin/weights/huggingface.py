@@ -74,7 +74,7 @@ def card_of_config(config: dict, folder: str) -> dict:
         ValueError: They describe another activation than GELU.
     """
     if config.get('hidden_act', 'gelu') != 'gelu':
-        raise ValueError(f"{folder}/{CONFIG} says hidden_act={config['hidden_act']!r}; the models here have 'gelu' only")
+        raise ValueError(f"{folder}/{CONFIG} says hidden_act={config['hidden_act']!r}, ours have 'gelu' only")
     card = {'backbone': {'num_heads': config.get('num_attention_heads'), 'depth': config.get('num_hidden_layers')},
             'decoder': {'decoder_num_heads': config.get('decoder_num_attention_heads')},
             'target': {'norm_pix': config.get('norm_pix_loss')}, 'masking': {'mask_ratio': config.get('mask_ratio')}}
