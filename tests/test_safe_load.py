@@ -2,16 +2,21 @@
 
 import argparse
 import ast
+import io
 import os
 import pickle
 import zipfile
 from collections import OrderedDict
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as theirs
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mae_plugin.weights import safe_load
@@ -297,6 +302,53 @@ def test_install_covers_mmengine_and_torch(tmp_path, monkeypatch):
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=False)
     assert not marker.exists()
+
+
+def test_install_covers_what_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes)
+    monkeypatch.setattr(theirs, 'load_from_http', theirs.load_from_http)
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    site = tmp_path / 'site'
+    site.mkdir()
+    save(site / 'good.pth', dict(state_dict=dict(a=torch.ones(2)), meta=dict(config='raise SystemExit')))
+    save(site / 'evil.pth', Calls(os.mkdir, str(tmp_path / 'marker')))
+    content = (site / 'good.pth').read_bytes()
+    place = content.index(torch.ones(2).numpy().tobytes())
+    (site / 'flipped.pth').write_bytes(content[:place] + b'\1' + content[place + 1:])
+    handler = partial(SimpleHTTPRequestHandler, directory=site)
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message', lambda *args: None)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{server.server_port}'
+        safe_load.install()
+        for load in (CheckpointLoader.load_checkpoint, theirs.load_from_http):  # the second for torchvision:// and such
+            loaded = load(f'{address}/good.pth')
+            assert loaded['state_dict']['a'].tolist() == [1, 1] and 'config' not in loaded['meta']
+            with pytest.raises(ValueError, match='refused: it holds posix.mkdir'):
+                load(f'{address}/evil.pth')
+            with pytest.raises(ValueError, match='the checksum of its record'):
+                load(f'{address}/flipped.pth')
+        server.shutdown()
+    assert CheckpointLoader.load_checkpoint(f'{address}/good.pth')['state_dict']['a'].tolist() == [1, 1]  # kept
+
+
+def test_install_replaces_the_reader_of_onedl_that_allows_getattr(tmp_path, monkeypatch):
+    if not hasattr(theirs, '_safe_torch_load'):
+        pytest.skip('the original MMEngine has no such reader')
+    monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes)
+    monkeypatch.setattr(theirs, '_safe_torch_load', theirs._safe_torch_load)
+    monkeypatch.setattr(theirs, 'load_from_http', theirs.load_from_http)
+    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+    path = save(tmp_path / 'evil.pth', Calls(getattr, 'x', 'upper'))
+    assert callable(theirs._safe_torch_load(path))
+    safe_load.install()
+    with pytest.raises(ValueError, match='holds a NoneType'):
+        theirs._safe_torch_load(path)
+    assert theirs._safe_torch_load(io.BytesIO(path.read_bytes())) is None
+    good = save(tmp_path / 'good.pth', dict(a=torch.ones(2), meta=dict(config='raise SystemExit')))
+    loaded = theirs._safe_torch_load(io.BytesIO(good.read_bytes()))
+    assert loaded['a'].tolist() == [1, 1] and loaded['meta'] == {}
 
 
 def test_nothing_else_reads_files_in_a_way_that_runs_code():
