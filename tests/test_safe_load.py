@@ -291,12 +291,20 @@ def test_cut_and_flipped_plain_pickles(tmp_path, protocol):
     assert seen > 2 * len(whole)
 
 
-def test_install_covers_mmengine_and_torch(tmp_path, monkeypatch):
+@pytest.fixture
+def install(monkeypatch):
+    """``install()`` for one test."""
     monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes)
+    for name in {'load_from_http', '_safe_torch_load'} & vars(theirs).keys():
+        monkeypatch.setattr(theirs, name, getattr(theirs, name))
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+    return safe_load.install
+
+
+def test_install_covers_mmengine_and_torch(tmp_path, install):
     marker = tmp_path / 'marker'
     path = save(tmp_path / 'evil.pth', Calls(os.mkdir, str(marker)))
-    safe_load.install()
+    install()
     with pytest.raises(ValueError, match='refused'):
         CheckpointLoader.load_checkpoint(str(path))
     with pytest.raises(pickle.UnpicklingError):
@@ -304,10 +312,7 @@ def test_install_covers_mmengine_and_torch(tmp_path, monkeypatch):
     assert not marker.exists()
 
 
-def test_install_covers_what_is_downloaded(tmp_path, monkeypatch):
-    monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes)
-    monkeypatch.setattr(theirs, 'load_from_http', theirs.load_from_http)
-    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+def test_install_covers_what_is_downloaded(tmp_path, monkeypatch, install):
     monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
     site = tmp_path / 'site'
     site.mkdir()
@@ -321,7 +326,7 @@ def test_install_covers_what_is_downloaded(tmp_path, monkeypatch):
     with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         address = f'http://127.0.0.1:{server.server_port}'
-        safe_load.install()
+        install()
         for load in (CheckpointLoader.load_checkpoint, theirs.load_from_http):  # the second for torchvision:// and such
             loaded = load(f'{address}/good.pth')
             assert loaded['state_dict']['a'].tolist() == [1, 1] and 'config' not in loaded['meta']
@@ -333,16 +338,12 @@ def test_install_covers_what_is_downloaded(tmp_path, monkeypatch):
     assert CheckpointLoader.load_checkpoint(f'{address}/good.pth')['state_dict']['a'].tolist() == [1, 1]  # kept
 
 
-def test_install_replaces_the_reader_of_onedl_that_allows_getattr(tmp_path, monkeypatch):
+def test_install_replaces_the_reader_of_onedl_that_allows_getattr(tmp_path, install):
     if not hasattr(theirs, '_safe_torch_load'):
         pytest.skip('the original MMEngine has no such reader')
-    monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes)
-    monkeypatch.setattr(theirs, '_safe_torch_load', theirs._safe_torch_load)
-    monkeypatch.setattr(theirs, 'load_from_http', theirs.load_from_http)
-    monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
     path = save(tmp_path / 'evil.pth', Calls(getattr, 'x', 'upper'))
     assert callable(theirs._safe_torch_load(path))
-    safe_load.install()
+    install()
     with pytest.raises(ValueError, match='holds a NoneType'):
         theirs._safe_torch_load(path)
     assert theirs._safe_torch_load(io.BytesIO(path.read_bytes())) is None
