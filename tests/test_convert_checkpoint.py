@@ -14,7 +14,7 @@ from mae_plugin.models import PlainViT
 from mae_plugin.registry import MODELS
 from mae_plugin.weights.checkpoint import read_weights
 from mae_plugin.weights.convert import convert
-from mae_plugin.weights.files import content_sha256, file_sha256, save_safetensors
+from mae_plugin.weights.files import CARD_KEY, content_sha256, file_sha256, save_safetensors
 from mae_plugin.weights.formats import FORMATS, from_plugin
 from mae_plugin.weights.inspection import inspect_checkpoint
 from mae_plugin.weights.safe_load import load_file
@@ -175,8 +175,9 @@ def test_the_hash_covers_names_types_shapes_and_metadata():
     others = [{'a': torch.arange(6.), 'c': torch.zeros(2)}, {'a': torch.arange(6.).view(2, 3), 'b': torch.zeros(2)},
               {'a': torch.arange(6.), 'b': torch.zeros(2).int()},
               {'a': torch.arange(6.), 'b': torch.tensor([0., -0.])}]
-    hashes = {content_sha256(other, {'x': '1'}) for other in others} | {content_sha256(a, {'x': '2'}), first}
-    assert len(hashes) == 6
+    hashes = {content_sha256(other, {'x': '1'}) for other in others} | {
+        first, *(content_sha256(a, metadata) for metadata in ({'x': '2'}, {'x': '1', CARD_KEY: '{}'}))}
+    assert len(hashes) == 7
     assert content_sha256(dict(reversed(a.items())), {'x': '1', 'sha256': 'any'}) == first
 
 
