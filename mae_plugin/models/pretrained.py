@@ -101,7 +101,7 @@ class MAEPretrained:
                 'in_chans and the sizes of the decoder, or give init_cfg to the backbone, which starts the decoder '
                 'afresh')
         if wrong:
-            can_resize = {*positions, 'backbone.patch_embed.proj.weight', *(n for n in wrong if '.rel_pos.' in n)}
+            can_resize = {'backbone.patch_embed.proj.weight', *positions, *(n for n in wrong if '.rel_pos.' in n)}
             raise ValueError(
                 f'{self.checkpoint} holds a model of another size than {type(vit).__name__} of the config: '
                 + ', '.join(f'{_bare(name)} {tuple(state[name].shape)} in the file, {tuple(wanted[name].shape)} in '
