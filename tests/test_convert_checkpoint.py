@@ -169,6 +169,15 @@ def test_every_flipped_bit_of_safetensors_is_seen(model, tmp_path):
     assert not silent
 
 
+def test_a_card_without_its_hash_is_damage(model, tmp_path):
+    """One flipped bit in the name of the hash would turn the check off."""
+    path = tmp_path / 'a.safetensors'
+    save_safetensors(path, model.backbone.state_dict(), CARD)
+    path.write_bytes(path.read_bytes().replace(b'"sha256"', b'"sha257"'))
+    with pytest.raises(ValueError, match='a.safetensors is not a checkpoint.* does not have the SHA-256'):
+        load_file(path)
+
+
 def test_the_hash_covers_names_types_shapes_and_metadata():
     a = {'a': torch.arange(6.), 'b': torch.zeros(2)}
     first = content_sha256(a, {'x': '1'})
