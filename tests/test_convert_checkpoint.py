@@ -14,7 +14,7 @@ from mae_plugin.models import PlainViT
 from mae_plugin.registry import MODELS
 from mae_plugin.weights.checkpoint import read_weights
 from mae_plugin.weights.convert import convert
-from mae_plugin.weights.files import content_sha256, file_sha256, save_safetensors
+from mae_plugin.weights.files import CARD_KEY, content_sha256, file_sha256, save_safetensors
 from mae_plugin.weights.formats import FORMATS, from_plugin
 from mae_plugin.weights.inspection import inspect_checkpoint
 from mae_plugin.weights.safe_load import load_file
@@ -169,14 +169,24 @@ def test_every_flipped_bit_of_safetensors_is_seen(model, tmp_path):
     assert not silent
 
 
+def test_a_card_without_its_hash_is_damage(model, tmp_path):
+    """One flipped bit in the name of the hash would turn the check off."""
+    path = tmp_path / 'a.safetensors'
+    save_safetensors(path, model.backbone.state_dict(), CARD)
+    path.write_bytes(path.read_bytes().replace(b'"sha256"', b'"sha257"'))
+    with pytest.raises(ValueError, match='a.safetensors is not a checkpoint.* does not have the SHA-256'):
+        load_file(path)
+
+
 def test_the_hash_covers_names_types_shapes_and_metadata():
     a = {'a': torch.arange(6.), 'b': torch.zeros(2)}
     first = content_sha256(a, {'x': '1'})
     others = [{'a': torch.arange(6.), 'c': torch.zeros(2)}, {'a': torch.arange(6.).view(2, 3), 'b': torch.zeros(2)},
               {'a': torch.arange(6.), 'b': torch.zeros(2).int()},
               {'a': torch.arange(6.), 'b': torch.tensor([0., -0.])}]
-    hashes = {content_sha256(other, {'x': '1'}) for other in others} | {content_sha256(a, {'x': '2'}), first}
-    assert len(hashes) == 6
+    hashes = {content_sha256(other, {'x': '1'}) for other in others} | {
+        first, *(content_sha256(a, metadata) for metadata in ({'x': '2'}, {'x': '1', CARD_KEY: '{}'}))}
+    assert len(hashes) == 7
     assert content_sha256(dict(reversed(a.items())), {'x': '1', 'sha256': 'any'}) == first
 
 
