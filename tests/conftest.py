@@ -34,7 +34,9 @@ def golden():
 
 @pytest.fixture(autouse=True)
 def no_default_scope():
-    """A Runner built in one test does not decide where the next one looks up its types."""
+    """A Runner built in one test does not decide where the next one, or a fixture of its module, looks up its types."""
+    DefaultScope._instance_dict.clear()
+    yield
     DefaultScope._instance_dict.clear()
 
 

@@ -5,6 +5,7 @@ import json
 from argparse import Namespace
 
 import pytest
+import timm
 import torch
 from conftest import tiny_mae_cfg
 from tiny.tools import load_tool
@@ -14,7 +15,7 @@ from mae_plugin.registry import MODELS
 from mae_plugin.weights.card import lineage
 from mae_plugin.weights.checkpoint import read_weights
 from mae_plugin.weights.convert import convert
-from mae_plugin.weights.files import content_sha256, file_sha256, save_safetensors
+from mae_plugin.weights.files import CARD_KEY, content_sha256, file_sha256, save_safetensors
 from mae_plugin.weights.formats import FORMATS, from_plugin
 from mae_plugin.weights.inspection import inspect_checkpoint
 from mae_plugin.weights.safe_load import load_file
@@ -144,7 +145,14 @@ def test_what_is_refused(checkpoint, tmp_path):
     state = PlainViT(img_size=64, embed_dim=48, depth=3, num_heads=3).state_dict()
     torch.save(state | {'reg_token': torch.zeros(1, 2, 48)}, tmp_path / 'registers.pth')
     with pytest.raises(ValueError, match=r'registers.pth holds tensors that the format timm has no meaning for .reg'):
-        run(tmp_path / 'registers.pth', tmp_path / 'out.pth', '--to', 'plugin')
+        run(tmp_path / 'registers.pth', tmp_path / 'out.pth', '--to', 'plugin', '--encoder-only')
+    state = load_file(checkpoint)['state_dict']
+    torch.save(state | {'decode_head.weight': torch.zeros(1)}, tmp_path / 'one.pth')
+    with pytest.raises(ValueError, match=r'one.pth: 1 of its 75 tensors .*authors .decode_head.weight.: --encoder-o'):
+        run(tmp_path / 'one.pth', tmp_path / 'out.pth', '--to', 'authors')
+    torch.save(state | {f'backbone.blocks.{i}.ls1.gamma': torch.zeros(48) for i in range(3)}, tmp_path / 'one.pth')
+    with pytest.raises(ValueError, match=r'one.pth: 3 of its 77 tensors .*authors .backbone.blocks.0.ls1.*gamma.$'):
+        run(tmp_path / 'one.pth', tmp_path / 'out.pth', '--to', 'authors')
     assert not list(tmp_path.glob('*out*'))
 
 
@@ -175,14 +183,24 @@ def test_every_flipped_bit_of_safetensors_is_seen(model, tmp_path):
     assert not silent
 
 
+def test_a_card_without_its_hash_is_damage(model, tmp_path):
+    """One flipped bit in the name of the hash would turn the check off."""
+    path = tmp_path / 'a.safetensors'
+    save_safetensors(path, model.backbone.state_dict(), CARD)
+    path.write_bytes(path.read_bytes().replace(b'"sha256"', b'"sha257"'))
+    with pytest.raises(ValueError, match='a.safetensors is not a checkpoint.* does not have the SHA-256'):
+        load_file(path)
+
+
 def test_the_hash_covers_names_types_shapes_and_metadata():
     a = {'a': torch.arange(6.), 'b': torch.zeros(2)}
     first = content_sha256(a, {'x': '1'})
     others = [{'a': torch.arange(6.), 'c': torch.zeros(2)}, {'a': torch.arange(6.).view(2, 3), 'b': torch.zeros(2)},
               {'a': torch.arange(6.), 'b': torch.zeros(2).int()},
               {'a': torch.arange(6.), 'b': torch.tensor([0., -0.])}]
-    hashes = {content_sha256(other, {'x': '1'}) for other in others} | {content_sha256(a, {'x': '2'}), first}
-    assert len(hashes) == 6
+    hashes = {content_sha256(other, {'x': '1'}) for other in others} | {
+        first, *(content_sha256(a, metadata) for metadata in ({'x': '2'}, {'x': '1', CARD_KEY: '{}'}))}
+    assert len(hashes) == 7
     assert content_sha256(dict(reversed(a.items())), {'x': '1', 'sha256': 'any'}) == first
 
 
@@ -219,6 +237,23 @@ def test_inspection_of_others(model, tmp_path, capsys):
     assert 'grid of 4x4' in capsys.readouterr().out
 
 
+def test_inspection_of_what_is_no_plain_vit(tmp_path):
+    """Tensors without meaning count; a width that no sines and cosines have is no obstacle."""
+    state = timm.models.VisionTransformer(img_size=64, embed_dim=54, depth=1, num_heads=3, num_classes=0).state_dict()
+    torch.save(state | {'reg_token': torch.zeros(1, 2, 54)}, tmp_path / 'a.pth')
+    facts = inspect_checkpoint(tmp_path / 'a.pth')
+    assert facts['format'].startswith(f'timm, {len(state) + 1} tensors, ')
+    assert (facts['without meaning'], facts['positions']) == (
+        'reg_token', 'grid of 4x4, learned, or changed in fine-tuning')
+
+
+def test_relative_positions_that_mmseg_cannot_have(tmp_path):
+    vit = PlainViT(img_size=(32, 64), embed_dim=48, depth=3, num_heads=3, rel_pos=dict(type='RelPosBias'))
+    torch.save({f'backbone.{name}': value for name, value in vit.state_dict().items()}, tmp_path / 'wide.pth')
+    with pytest.raises(ValueError, match='wide.pth has no form as mmseg: .*_bias_table has 24 rows, which no square'):
+        run(tmp_path / 'wide.pth', tmp_path / 'out.pth', '--to', 'mmseg')
+
+
 @pytest.mark.parametrize('encoder_only', [False, True])
 def test_a_folder_of_transformers(model, checkpoint, tmp_path, encoder_only):
     """What the card does not tell is asked for; the folder is read by everything that reads a file."""
@@ -248,7 +283,9 @@ def test_facts(checkpoint, tmp_path):
     run(checkpoint, tmp_path / 'out.pth', '--to', 'plugin', '--facts', 'num_heads=6', 'std=[7.,8.,9.]')
     card = read_weights(tmp_path / 'out.pth').card
     assert card['backbone'] == dict(CARD['backbone'], num_heads=6) and card['std'] == [7., 8., 9.]
-    for fact, message in (('heads=3', 'heads: the facts of a file are mean'), ('num_heads=x', 'write num_heads=12')):
+    for fact, message in (
+            ('heads=3', 'heads: the facts of a file are mean'), ('num_heads=x', 'write num_heads=12'),
+            ('mean=3', 'mean=3 is no list'), ('num_heads="3"', "num_heads='3' is no int")):
         with pytest.raises(ValueError, match=message):
             run(checkpoint, tmp_path / 'no.pth', '--to', 'plugin', '--facts', fact)
 
@@ -258,3 +295,63 @@ def test_blue_first_has_no_folder(model, tmp_path):
     torch.save(dict(meta=dict(mae_plugin=card), state_dict=model.state_dict()), tmp_path / 'bgr.pth')
     with pytest.raises(ValueError, match='bgr.pth was trained with blue first'):
         run(tmp_path / 'bgr.pth', tmp_path / 'vit', '--to', 'huggingface')
+
+
+@pytest.mark.parametrize('lost', ['neck.decoder_blocks.0.', 'neck.decoder_blocks.1.mlp', 'neck.mask_token',
+                                  'neck.decoder_pred.weight', 'neck.decoder_blocks.'])
+def test_half_a_decoder(model, tmp_path, lost):
+    state = {name: value for name, value in model.state_dict().items() if not name.startswith(lost)}
+    torch.save(state, tmp_path / 'half.pth')
+    with pytest.raises(ValueError, match=rf'half.pth lacks part of its decoder: {lost}.*--encoder-only'):
+        run(tmp_path / 'half.pth', tmp_path / 'out.pth', '--to', 'authors')
+    assert inspect_checkpoint(tmp_path / 'half.pth')['decoder'].startswith(f'not whole: it lacks {lost}')
+    run(tmp_path / 'half.pth', tmp_path / 'out.pth', '--to', 'authors', '--encoder-only')
+
+
+def test_what_was_written_is_compared_with_what_was_read(checkpoint, tmp_path, monkeypatch):
+    """A bit that changes on the way, the sign of a zero too, and a tensor that is forgotten."""
+    def forgets(state, name):
+        return {key: value for key, value in state.items() if 'norm1' not in key}, []
+
+    def changes(state, name):
+        return state | {'neck.mask_token': -state['neck.mask_token']}, []
+
+    content = torch.load(checkpoint, weights_only=True)
+    content['state_dict']['neck.mask_token'].zero_()
+    torch.save(content, checkpoint)
+    for wrong in (forgets, changes):
+        monkeypatch.setattr('mae_plugin.weights.convert.from_plugin', wrong)
+        for suffix in ('pth', 'safetensors'):
+            with pytest.raises(OSError, match='does not hold what was written to it'):
+                convert(checkpoint, tmp_path / f'{wrong.__name__}.{suffix}', 'plugin')
+
+
+def test_links_are_replaced_not_followed(checkpoint, tmp_path):
+    (tmp_path / 'mine').write_text('mine')
+    (tmp_path / 'vit').mkdir()
+    facts = ('--facts', 'norm_pix=True', 'mask_ratio=0.75')
+    for name in ('out.pth', 'vit/config.json', 'vit/model.safetensors'):
+        (tmp_path / name).symlink_to(tmp_path / 'mine')
+    run(checkpoint, tmp_path / 'out.pth', '--to', 'plugin', '--overwrite')
+    run(checkpoint, tmp_path / 'vit', '--to', 'huggingface', '--overwrite', *facts)
+    assert (tmp_path / 'mine').read_text() == 'mine'
+    assert read_weights(tmp_path / 'out.pth').sha256 == file_sha256(tmp_path / 'out.pth')
+    assert read_weights(tmp_path / 'vit').kind == 'pretraining'
+
+
+def test_parameters_are_written_as_tensors(model, tmp_path):
+    torch.save(dict(model.named_parameters()), tmp_path / 'in.pth')
+    convert(tmp_path / 'in.pth', tmp_path / 'out.pth', 'plugin')
+    assert not any(value.requires_grad for value in load_file(tmp_path / 'out.pth')['state_dict'].values())
+
+
+@pytest.mark.parametrize('name, kind', [
+    ('decode_head.conv_seg.weight', 'segmentation'), ('roi_head.a', 'detection'), ('rpn_head.a', 'detection'),
+    ('bbox_head.a', 'detection'), ('head.fc.weight', 'classification'), ('backbone.fc_norm.weight', 'classification'),
+    ('neck.levels.0.0.weight', 'encoder'), ('neck.decoder_norm.bias', 'pretraining')])
+def test_the_kind_of_a_file(model, tmp_path, name, kind):
+    """Also where other things are saved beside the tensors, as some scripts do."""
+    state = {f'backbone.{key}': value for key, value in model.backbone.state_dict().items()}
+    torch.save(state | {name: torch.zeros(5, 48), 'optimizer': {'state': {}, 'lr': 1}, 'epoch': 3}, tmp_path / 'a.pth')
+    weights = read_weights(tmp_path / 'a.pth')
+    assert weights.kind == kind and weights.rest == {'optimizer': {'state': {}, 'lr': 1}, 'epoch': 3}

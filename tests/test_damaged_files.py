@@ -5,6 +5,7 @@ import os
 import pickle
 import zipfile
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -14,8 +15,9 @@ from safetensors.torch import save_file
 from mae_plugin.models import PlainViT
 from mae_plugin.registry import MODELS
 from mae_plugin.weights.convert import convert
-from mae_plugin.weights.files import save_safetensors
+from mae_plugin.weights.files import CARD_KEY, SHA256_KEY, content_sha256, file_sha256, save_safetensors
 from mae_plugin.weights.formats import FORMATS, from_plugin
+from mae_plugin.weights.inspection import inspect_checkpoint
 
 SIZES = dict(img_size=64, embed_dim=48, depth=3, num_heads=3)
 
@@ -178,6 +180,106 @@ def test_foreign(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=file):
             convert(path, tmp_path / 'out.pth', 'plugin')
     assert [entry.name for entry in tmp_path.iterdir()] == ['files']  # no code ran, nothing was written
+
+
+def refused_everywhere(path, message):
+    for what in (refusal, inspect_checkpoint, lambda path: convert(path, path.parent / 'out.pth', 'plugin')):
+        if what is refusal:
+            answer = refusal(path)
+        else:
+            with pytest.raises(ValueError) as error:
+                what(path)
+            answer = str(error.value)
+        assert str(path) in answer and message in answer
+    assert not (path.parent / 'out.pth').exists()
+
+
+ODD = {
+    'sparse': lambda value: value.to_sparse(), 'compressed': lambda value: value.to_sparse_csr(),
+    'quantised': lambda value: torch.quantize_per_tensor(value, .1, 0, torch.qint8),
+    'nowhere': lambda value: value.to('meta'),
+    'complex': lambda value: value.to(torch.complex64), 'float8': lambda value: value.to(torch.float8_e4m3fn),
+    'array': lambda value: value.numpy(), 'integer': lambda value: value.to(torch.int8),
+    'truth': lambda value: value > 0}
+
+
+@pytest.mark.parametrize('kind', ODD)
+@pytest.mark.filterwarnings('ignore:Sparse CSR:UserWarning', 'ignore:torch.quantize_per_tensor:UserWarning')
+def test_numbers_of_another_kind(kind, state, tmp_path):
+    name = 'backbone.blocks.1.mlp.fc1.weight'
+    torch.save(dict(state_dict=state | {name: ODD[kind](state[name])}), tmp_path / 'odd.pth')
+    refused_everywhere(tmp_path / 'odd.pth', f'holds {name} as torch.' if kind in ('integer', 'truth') else
+                       f'under {name} it holds what is no dense tensor')
+
+
+def test_numbers_of_a_decoder(tmp_path):
+    state = {name: value.to(torch.int32) if 'decoder_' in name else value
+             for name, value in MODELS.build(tiny_mae_cfg()).state_dict().items()}
+    torch.save(state, tmp_path / 'odd.pth')
+    refused_everywhere(tmp_path / 'odd.pth', 'holds neck.decoder_pos_embed as torch.int32')
+
+
+@pytest.mark.parametrize('key, value', [
+    (3, torch.zeros(2)), (None, torch.zeros(2)), (('a', 1), torch.zeros(2)),
+    ('neck', {'decoder_pos_embed': torch.zeros(2)}), ('neck.mask_token', np.zeros(2)),
+    ('module.backbone.norm.weight', torch.zeros(48)), ('_orig_mod.module.backbone.norm.weight', torch.zeros(48))])
+def test_tensors_without_a_name_of_their_own(key, value, state, tmp_path):
+    torch.save(dict(state_dict=state | {key: value}), tmp_path / 'odd.pth')
+    refused_everywhere(tmp_path / 'odd.pth', f'under {key} it holds what is no dense tensor')
+
+
+@pytest.mark.parametrize('part', ['norm1', 'attn.qkv', 'attn.proj', 'norm2', 'mlp.fc1', 'mlp.fc2'])
+def test_a_part_that_all_blocks_lack(part, state, tmp_path):
+    torch.save({name: value for name, value in state.items() if part not in name}, tmp_path / 'odd.pth')
+    refused_everywhere(tmp_path / 'odd.pth', f'lacks part of its encoder: backbone.blocks.0.{part}.weight, ')
+
+
+@pytest.mark.parametrize('name, change', [
+    ('backbone.pos_embed', lambda value: value[0]), ('backbone.pos_embed', lambda value: value[0, 0, 0]),
+    ('backbone.pos_embed', lambda value: value[:, :0]),
+    ('backbone.patch_embed.proj.weight', lambda value: value.flatten(1)),
+    ('blocks.*.norm1.weight', lambda value: value[0]),
+    ('blocks.*.mlp.fc2.weight', lambda value: value[:, ::2]),  # as in SwiGLU
+    ('blocks.*.attn.qkv.weight', lambda value: value[:48]), ('backbone.cls_token', lambda value: value[:, :0]),
+    ('blocks.*.mlp.fc1.weight', lambda value: value.flatten())])
+def test_tensors_of_another_shape(name, change, state, tmp_path):
+    odd = {other: change(value) if other == name or other.endswith(name.partition('*')[2] or '-') else value
+           for other, value in state.items()}
+    torch.save(odd, tmp_path / 'odd.pth')
+    refused_everywhere(tmp_path / 'odd.pth', ', which no plain ViT has')
+
+
+@pytest.mark.parametrize('part', ['norm1.weight', 'attn.qkv.bias', 'mlp.fc1.weight'])
+def test_blocks_of_several_sizes(part, state, tmp_path):
+    name = f'backbone.blocks.2.{part}'
+    torch.save(state | {name: torch.cat([state[name], state[name]])}, tmp_path / 'odd.pth')
+    refused_everywhere(tmp_path / 'odd.pth', f'holds blocks of several sizes: {part} is (')
+
+
+@pytest.mark.parametrize('number', ['999999999', '01', '\u0661'])
+def test_blocks_of_odd_numbers(number, state, tmp_path):
+    odd = {name.replace('.2.', f'.{number}.'): value for name, value in state.items()}
+    torch.save(odd, tmp_path / 'odd.pth')
+    refused_everywhere(tmp_path / 'odd.pth', 'lacks part of its encoder: backbone.blocks.2.norm1.weight')
+    torch.save({name.partition('.')[2]: value for name, value in odd.items()}, tmp_path / 'timm.pth')
+    refused_everywhere(tmp_path / 'timm.pth', 'lacks part of its encoder: backbone.blocks.2.norm1.weight')
+
+
+@pytest.mark.parametrize('card', ['{', '[' * 100_000, '{"backbone": 3}', '{"decoder": "x"}', '{"parents": 5}',
+                                  '{"backbone": {"grid": "ab"}}', '{"backbone": {"grid": [4, 4, 1]}}'])
+def test_cards_of_another_form(card, state, tmp_path):
+    metadata = {CARD_KEY: card}
+    metadata[SHA256_KEY] = content_sha256(state, metadata)
+    save_file(state, tmp_path / 'odd.safetensors', metadata)
+    refused_everywhere(tmp_path / 'odd.safetensors', 'mae_plugin')
+
+
+@pytest.mark.parametrize('value', ['/etc/hostname', 0, 12345])
+def test_what_a_file_says_never_leads_to_another(value, state, tmp_path):
+    torch.save(dict(state_dict=state, file=value, place=value), tmp_path / 'a.pth')
+    size = f'{(tmp_path / "a.pth").stat().st_size / 2 ** 20:,.1f} MiB'
+    facts = inspect_checkpoint(tmp_path / 'a.pth')
+    assert facts['SHA-256'] == file_sha256(tmp_path / 'a.pth') and size in facts['file']
 
 
 def test_these_are_more_than_two_hundred(state, tmp_path):

@@ -19,7 +19,7 @@ from mae_plugin.models.masking import PatchMask
 from mae_plugin.registry import MODELS
 from mae_plugin.weights.checkpoint import read_weights
 from mae_plugin.weights.formats import from_plugin, to_plugin
-from mae_plugin.weights.huggingface import read_folder, write_folder
+from mae_plugin.weights.huggingface import card_of_config, read_folder, write_folder
 
 pytest.importorskip('mmpretrain')
 from mmpretrain.models import ImageClassifier  # noqa: E402
@@ -250,6 +250,14 @@ def test_config_and_card(tmp_path):
     assert_identical(tensors, tensors_of('mae'))
 
 
+def test_what_configs_of_others_say():
+    assert card_of_config(dict(num_attention_heads=3, num_hidden_layers=2, image_mean=[.5]), 'a') == dict(
+        backbone=dict(num_heads=3, depth=2))
+    assert card_of_config(dict(image_mean=[.5], image_std=[.2]), 'a')['std'] == [51.]
+    with pytest.raises(ValueError, match="a/config.json says hidden_act='relu'"):
+        card_of_config(dict(hidden_act='relu'), 'a')
+
+
 def test_classifier_of_wide_images(tmp_path):
     positions = torch.randn(1, 9, 48)
     tensors = tensors_of('classifier', **{'vit.embeddings.position_embeddings': positions})
@@ -266,6 +274,7 @@ def test_classifier_of_wide_images(tmp_path):
     ('mae', dict(decoder_num_heads=None, norm_pix=None), 'do not tell decoder_num_heads, norm_pix,'),
     ('encoder', dict(mean=None), 'do not tell mean,'),
     ('encoder', dict(num_heads=5), '48 .* 5 heads'),
+    ('encoder', dict(num_heads=0), '48 .* 0 heads'),
     ('classifier', dict(classes=['cat']), '1 names for the 5 classes'),
 ])
 def test_missing_and_wrong_facts(kind, changes, message, tmp_path):
@@ -345,6 +354,7 @@ def test_shard_that_holds_no_tensors(sharded):
     ('model.safetensors.index.json', '{"weight_map": {"a": 1}}', "no 'weight_map'"),
     ('model.safetensors.index.json', '{"weight_', 'index.json is damaged: it is no JSON'),
     ('config.json', '[]', 'config.json is damaged: it holds a list'),
+    ('config.json', '[' * 100_000, 'config.json is damaged: it is no JSON'),
     ('config.json', '\x00', 'config.json is damaged: it is no JSON'),
 ])
 def test_damaged_json(sharded, file, text, message):

@@ -2,16 +2,21 @@
 
 import argparse
 import ast
+import io
 import os
 import pickle
 import zipfile
 from collections import OrderedDict
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as theirs
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mae_plugin.weights import safe_load
@@ -44,13 +49,15 @@ def test_reads_what_mmengine_and_the_authors_write(tmp_path):
         array=np.asfortranarray(np.arange(6, dtype='uint8').reshape(2, 3)), empty=np.zeros((0, 2)),
         big_endian=np.arange(3, dtype='>i4'), text=np.array(['a', 'bc']), nested=[(1, {'x': np.arange(2)})],
         best=np.float64(0.5), count=np.int64(4), truth=np.bool_(True),
-        args=argparse.Namespace(lr=1e-3, model='mae_vit_base_patch16'))
+        args=argparse.Namespace(lr=1e-3, model='mae_vit_base_patch16', best=np.float64(.5), sizes=np.arange(2)))
     loaded = load_file(save(tmp_path / 'a.pth', content))
     for key in ('array', 'empty', 'big_endian', 'text'):
         np.testing.assert_array_equal(loaded[key], content[key])
         assert loaded[key].dtype == content[key].dtype
     np.testing.assert_array_equal(loaded['nested'][0][1]['x'], [0, 1])
     assert (loaded['best'], loaded['count'], loaded['truth']) == (0.5, 4, True)
+    assert loaded['args'].sizes.tolist() == [0, 1]
+    del loaded['args'].sizes, content['args'].sizes
     assert vars(loaded['args']) == vars(content['args'])
     restored = loaded['log_scalars']['train/loss']
     assert type(restored) is HistoryBuffer and restored is loaded['same']
@@ -140,6 +147,9 @@ def test_places_without_a_file(tmp_path):
         load_file(tmp_path / 'iter_6.pth')
     with pytest.raises(ValueError, match='is a folder.*iter_5.pth'):
         load_file(tmp_path)
+    os.mkfifo(tmp_path / 'pipe.pth')
+    with pytest.raises(ValueError, match='pipe.pth is no file'):
+        load_file(tmp_path / 'pipe.pth')
     with pytest.raises(ValueError, match='download it'):
         load_file('https://example.org/a.pth')
 
@@ -182,6 +192,33 @@ def test_every_flipped_bit_of_the_weights_is_seen(tmp_path):
             load_file(path)
 
 
+def test_flipped_bits_of_the_directory_are_seen_or_harmless(tmp_path):
+    """The one that makes a record a folder would leave memory as it was in the place of the weights."""
+    content = dict(a=torch.arange(20.), b=torch.ones(3))
+    whole = save(tmp_path / 'a.pth', content).read_bytes()
+    for place in range(whole.index(b'PK\1\2'), len(whole)):
+        (tmp_path / 'a.pth').write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1:])
+        try:
+            loaded = load_file(tmp_path / 'a.pth')
+        except ValueError as error:
+            assert 'a.pth is not a checkpoint, or is cut off or damaged' in str(error)
+            continue
+        assert loaded.keys() == content.keys() and all(torch.equal(loaded[key], content[key]) for key in content), place
+
+
+@pytest.mark.filterwarnings('ignore:Duplicate name:UserWarning')
+@pytest.mark.parametrize('other_first', [False, True])
+def test_two_records_of_one_name(tmp_path, other_first):
+    path = save(tmp_path / 'a.pth', dict(a=torch.ones(2)))
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(tmp_path / 'b.pth', 'w') as target:
+        for name in source.namelist():
+            data = source.read(name)
+            for each in (bytes(len(data)), data)[::1 if other_first else -1] if name.endswith('data/0') else (data, ):
+                target.writestr(name, each)
+    with pytest.raises(ValueError, match='b.pth .*data/0 is there twice'):
+        load_file(tmp_path / 'b.pth')
+
+
 def test_old_format_and_safetensors(tmp_path):
     torch.save(dict(a=torch.ones(2)), tmp_path / 'old.pth', _use_new_zipfile_serialization=False)
     assert load_file(tmp_path / 'old.pth')['a'].tolist() == [1, 1]
@@ -203,8 +240,10 @@ def test_plain_pickles_of_arrays_are_read_as_tensors(tmp_path, protocol):
     weights = dict(a=np.random.default_rng(0).normal(size=(2, 3)).astype('float32'), b=np.arange(4, dtype='>i8'),
                    c=np.asfortranarray(np.arange(6).reshape(2, 3)), d=np.zeros((0, 2)), e=np.array(True),
                    f=np.arange(8)[::2])
-    content = dict(model=OrderedDict(weights), __author__='someone', matching_heuristics=True, best=np.float64(.5))
+    content = dict(model=OrderedDict(weights), __author__='someone', matching_heuristics=True, best=np.float64(.5),
+                   names=np.array(['a', 'bc']))
     found = load_file(dump(tmp_path / 'a.pkl', content, protocol))
+    assert found['names'].tolist() == ['a', 'bc']
     assert (found['__author__'], found['matching_heuristics'], found['best']) == ('someone', True, .5)
     for name, value in weights.items():
         assert isinstance(found['model'][name], torch.Tensor) and found['model'][name].shape == value.shape
@@ -278,17 +317,65 @@ def test_cut_and_flipped_plain_pickles(tmp_path, protocol):
     assert seen > 2 * len(whole)
 
 
-def test_install_covers_mmengine_and_torch(tmp_path, monkeypatch):
+@pytest.fixture
+def install(monkeypatch):
+    """``install()`` for one test."""
     monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes)
+    for name in {'load_from_http', '_safe_torch_load'} & vars(theirs).keys():
+        monkeypatch.setattr(theirs, name, getattr(theirs, name))
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
+    return safe_load.install
+
+
+def test_install_covers_mmengine_and_torch(tmp_path, install):
     marker = tmp_path / 'marker'
     path = save(tmp_path / 'evil.pth', Calls(os.mkdir, str(marker)))
-    safe_load.install()
+    install()
     with pytest.raises(ValueError, match='refused'):
         CheckpointLoader.load_checkpoint(str(path))
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=False)
     assert not marker.exists()
+
+
+def test_install_covers_what_is_downloaded(tmp_path, monkeypatch, install):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    site = tmp_path / 'site'
+    site.mkdir()
+    save(site / 'good.pth', dict(state_dict=dict(a=torch.ones(2)), meta=dict(config='raise SystemExit')))
+    save(site / 'evil.pth', Calls(os.mkdir, str(tmp_path / 'marker')))
+    content = (site / 'good.pth').read_bytes()
+    place = content.index(torch.ones(2).numpy().tobytes())
+    (site / 'flipped.pth').write_bytes(content[:place] + b'\1' + content[place + 1:])
+    handler = partial(SimpleHTTPRequestHandler, directory=site)
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message', lambda *args: None)
+    with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f'http://127.0.0.1:{server.server_port}'
+        install()
+        for load in (CheckpointLoader.load_checkpoint, theirs.load_from_http):  # the second for torchvision:// and such
+            loaded = load(f'{address}/good.pth')
+            assert loaded['state_dict']['a'].tolist() == [1, 1] and 'config' not in loaded['meta']
+            with pytest.raises(ValueError, match='refused: it holds posix.mkdir'):
+                load(f'{address}/evil.pth')
+            with pytest.raises(ValueError, match='the checksum of its record'):
+                load(f'{address}/flipped.pth')
+        server.shutdown()
+    assert CheckpointLoader.load_checkpoint(f'{address}/good.pth')['state_dict']['a'].tolist() == [1, 1]  # kept
+
+
+def test_install_replaces_the_reader_of_onedl_that_allows_getattr(tmp_path, install):
+    if not hasattr(theirs, '_safe_torch_load'):
+        pytest.skip('the original MMEngine has no such reader')
+    path = save(tmp_path / 'evil.pth', Calls(getattr, 'x', 'upper'))
+    assert callable(theirs._safe_torch_load(path))
+    install()
+    with pytest.raises(ValueError, match='holds a NoneType'):
+        theirs._safe_torch_load(path)
+    assert theirs._safe_torch_load(io.BytesIO(path.read_bytes())) is None
+    good = save(tmp_path / 'good.pth', dict(a=torch.ones(2), meta=dict(config='raise SystemExit')))
+    loaded = theirs._safe_torch_load(io.BytesIO(good.read_bytes()))
+    assert loaded['a'].tolist() == [1, 1] and loaded['meta'] == {}
 
 
 def test_nothing_else_reads_files_in_a_way_that_runs_code():

@@ -6,7 +6,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..registry import WEIGHT_INITIALIZERS
-from ..weights.checkpoint import TIMM, Weights, read_weights, shorten
+from ..weights.checkpoint import TIMM, Weights, read_weights, said, shorten
 from .resize import grid_of, resize
 from .vit import ADDED_BY_TASKS
 
@@ -60,12 +60,12 @@ class MAEPretrained:
         vit, prefix = (module.backbone, '') if whole else (module, 'backbone.')
         wanted = {prefix + name: value for name, value in module.state_dict().items()}
         self._check_kind(weights, whole)
-        grid = ((weights.card or {}).get('backbone') or {}).get('grid')
-        resized = resize(weights.state, wanted, vit.grid, grid) if self.resize else []
-        self._check_sizes(weights.state, wanted, vit, grid)
         missing = [name for name in wanted if name not in weights.state]
         unused = [name for name in weights.state if name not in wanted]
         self._check_names(weights.state, missing, unused, module)
+        grid = said(weights.card, 'backbone', 'grid')
+        resized = resize(weights.state, wanted, vit.grid, grid) if self.resize else []
+        self._check_sizes(weights.state, wanted, vit, grid)
         loaded = {name.removeprefix(prefix): weights.state[name] for name in wanted if name in weights.state}
         module.load_state_dict(loaded, strict=False)
         module.loaded_from = dict(file=self.checkpoint, sha256=weights.sha256, card=weights.card)
@@ -73,7 +73,9 @@ class MAEPretrained:
             f'{type(module).__name__}: loaded {len(loaded)} of {len(wanted)} tensors from {self.checkpoint} '
             f'(names of {weights.format}).' + (f' Resized: {", ".join(resized)}.' if resized else '')
             + (f' Not in the file, start fresh, as a task adds them: {_say(missing)}.' if missing else '')
-            + (f' In the file, of no use here: {_say(unused)}.' if unused else ''), logger='current')
+            + (f' In the file, of no use here: {_say(unused)}.' if unused else '')
+            + (f' Other weights in the file, not taken: {shorten(weights.others)}.' if weights.others else ''),
+            logger='current')
 
     def _check_kind(self, weights: Weights, whole: bool) -> None:
         if weights.kind in _TASKS and not self.fine_tuned and not self.checkpoint.startswith(TIMM):
@@ -91,7 +93,7 @@ class MAEPretrained:
         old_grid = grid_of(patches, grid)
         if not self.resize and old_grid not in (None, vit.grid) and not wrong:
             wrong = ['backbone.pos_embed']  # as many patches in another shape, as the card tells
-        if wrong and set(wrong) <= positions and state['backbone.pos_embed'].size(2) == vit.embed_dim:
+        if wrong and set(wrong) <= positions:
             of = f'a grid of {old_grid[0]}x{old_grid[1]}' if old_grid else f'no square grid of {patches}'
             raise ValueError(
                 f'{self.checkpoint} was pretrained on {of} patches, the model has img_size={vit.img_size} with a grid '
@@ -106,14 +108,14 @@ class MAEPretrained:
                 'in_chans and the sizes of the decoder, or give init_cfg to the backbone, which starts the decoder '
                 'afresh')
         if wrong:
-            can_resize = {'backbone.patch_embed.proj.weight'} | {name for name in wrong if '.rel_pos.' in name}
+            can_resize = {'backbone.patch_embed.proj.weight', *positions, *(n for n in wrong if '.rel_pos.' in n)}
             raise ValueError(
                 f'{self.checkpoint} holds a model of another size than {type(vit).__name__} of the config: '
                 + ', '.join(f'{_bare(name)} {tuple(state[name].shape)} in the file, {tuple(wanted[name].shape)} in '
                             'the model' for name in wrong[:3])
                 + f' ({len(wrong)} tensors differ): set embed_dim, depth, patch_size and in_chans of pretraining'
                 + (', or init_cfg.resize=True to resize patches, channels and relative positions'
-                   if can_resize & {*wrong} and not self.resize else ''))
+                   if can_resize >= {*wrong} and not self.resize else ''))
 
     def _check_names(self, state: dict[str, Tensor], missing: list[str], unused: list[str], module: nn.Module) -> None:
         kinds = {_kind(name) for name in state}

@@ -30,8 +30,9 @@ def resize(state: dict[str, Tensor], wanted: Mapping[str, Tensor], new_grid: Gri
     """Give tensors of ``state`` the sizes of ``wanted`` where that has a meaning; others stay as they are.
 
     Patch filters are resized bicubically (ViTDet takes ViT-H/14 to patches of 16 so), positions and biases of relative
-    positions as in ``forward``. Filters of another number of channels are repeated in turn and scaled so that an image
-    whose channels are all alike gives the same tokens; for a single channel they are summed.
+    positions as in ``forward``. Where there are more channels than in the file, its filters are repeated in turn and
+    each is divided by the number of its copies; where there are fewer, they are added in turn: an image whose channels
+    are all alike gives the same tokens.
 
     Args:
         state: Tensors by our names; changed in place.
@@ -64,7 +65,7 @@ def resize(state: dict[str, Tensor], wanted: Mapping[str, Tensor], new_grid: Gri
                 new = _resize_table(value, target.size(0))
                 what = 'tables of relative positions'
         if new is not value:
-            state[name] = new.to(value.dtype)
+            state[name] = new
             done[what] = None
     return list(done)
 
@@ -73,7 +74,12 @@ def _resize_filters(filters: Tensor, shape: torch.Size) -> Tensor:
     """Filters (C', channels, height, width) as ``shape``."""
     old, new = filters.size(1), shape[1]
     if old != new:
-        filters = filters.sum(1, keepdim=True) if new == 1 else filters[:, [i % old for i in range(new)]] * (old / new)
+        place = torch.arange(max(old, new)) % min(old, new)
+        filters = at_least_float32(filters)
+        if new > old:
+            filters = filters[:, place] / place.bincount()[place, None, None]
+        else:
+            filters = filters.new_zeros(filters.size(0), new, *filters.shape[2:]).index_add(1, place, filters)
     if filters.shape[2:] != shape[2:]:
         filters = F.interpolate(at_least_float32(filters), size=tuple(shape[2:]), mode='bicubic')
     return filters
@@ -83,7 +89,7 @@ def _resize_table(table: Tensor, rows: int) -> Tensor:
     """Biases of all offsets on a square grid, then the class token's three if there is one, to ``rows`` rows."""
     for cls in (3, 0):
         old, new = isqrt(len(table) - cls), isqrt(rows - cls)
-        if old * old == len(table) - cls and new * new == rows - cls:
+        if old % 2 and new % 2 and old * old == len(table) - cls and new * new == rows - cls:
             old, new = (old + 1) // 2, (new + 1) // 2
             offsets = resample_offsets(table[:len(table) - cls], (old, old), (new, new))
             return torch.cat([offsets, table[len(table) - cls:].to(offsets.dtype)])

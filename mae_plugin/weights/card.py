@@ -76,7 +76,7 @@ def lineage(file: str, sha256: str | None, card: dict | None) -> list[dict]:
     found = [dict(file=name, sha256=sha256, task=card.get('task'))]
     if card.get('converted_from'):
         origin = card['converted_from']
-        found.append(dict(file=origin['file'], sha256=origin['sha256'], task=card.get('task')))
+        found.append(dict(file=origin.get('file'), sha256=origin.get('sha256'), task=card.get('task')))
     return [*found, *(card.get('parents') or ())]
 
 

@@ -3,11 +3,13 @@
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from .files import CARD_KEY, file_sha256
@@ -17,7 +19,13 @@ from .safe_load import load_file, safetensors_metadata
 
 TIMM = 'timm://'
 _CONTAINERS = ('state_dict', 'model')
-_EMBEDDINGS = ('backbone.patch_embed.proj.weight', 'backbone.patch_embed.proj.bias', 'backbone.pos_embed')
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_BLOCK = tuple(f'{part}.{w}' for part in ('norm1', 'attn.qkv', 'attn.proj', 'norm2', 'mlp.fc1', 'mlp.fc2')
+               for w in ('weight', 'bias'))
+_ENCODER = ('backbone.blocks', ('backbone.patch_embed.proj.weight', 'backbone.patch_embed.proj.bias',
+                                'backbone.pos_embed'))
+_DECODER = ('neck.decoder_blocks', ('neck.mask_token', 'neck.decoder_pos_embed', *(
+    f'neck.decoder_{part}.{w}' for part in ('embed', 'norm', 'pred') for w in ('weight', 'bias'))))
 
 
 @dataclass
@@ -30,7 +38,8 @@ class Weights:
         state: Tensors by the names of our models: ``backbone.``, ``neck.`` (decoder), ``head.`` and so on.
         unknown: The file's names that its format has no meaning for.
         card: What it says of itself, see :mod:`mae_plugin.weights.card`; None if nothing.
-        sha256: Of the file; of a folder's, or of the index of its shards; None where there is none.
+        place: The file itself; a folder's, or the index of its shards; None for timm.
+        sha256: Of ``place``.
         rest: What else is in it, beside the tensors.
     """
 
@@ -39,8 +48,20 @@ class Weights:
     state: dict[str, Tensor]
     unknown: list[str]
     card: dict | None
+    place: Path | None
     sha256: str | None
     rest: dict
+
+    @property
+    def lost_of_decoder(self) -> list[str]:
+        """What a decoder of MAE has and this one has not: none for a file without one."""
+        return _lost(self.state, *_DECODER) if self.kind == 'pretraining' else []
+
+    @property
+    def others(self) -> list[str]:
+        """Keys of other weights in the file, which were not taken: say, of timm's moving average."""
+        return [str(key) for key, value in self.rest.items()
+                if isinstance(value, dict) and any(isinstance(item, Tensor) for item in value.values())]
 
     @property
     def kind(self) -> str:
@@ -55,7 +76,7 @@ class Weights:
         """
         if self.unknown:
             raise ValueError(f'{self.file} holds tensors that the format {self.format} has no meaning for '
-                             f'({shorten(self.unknown)}): it is another kind of ViT than the plain one, or damaged')
+                             f'({shorten(self.unknown)}): it is not only a plain ViT, or damaged')
 
 
 def kind_of(names: Collection[str]) -> str:
@@ -80,71 +101,94 @@ def read_weights(path: str | os.PathLike) -> Weights:
     """
     file = str(path)
     if file.startswith(TIMM):
-        tensors, card, rest, sha256, name = *_from_timm(file), None, 'timm'
+        tensors, card, name, place, rest = *_from_timm(file), 'timm', None, {}
     else:
-        place = Path(file).expanduser()
-        tensors, card, rest, container = _from_folder(place) if is_folder(place) else _from_file(file)
-        name, sha256 = recognise(tensors, container), file_sha256(rest.get('file', place))
+        folder = Path(file).expanduser()
+        tensors, card, container, place, rest = _from_folder(folder) if is_folder(folder) else _from_file(file)
+        name = recognise(tensors, container)
     if name is None:
         raise ValueError(f'{file} holds another model: none of its tensors ({shorten(list(tensors))}) is of a block of '
                          f'a plain ViT, which is expected, by the names of {", ".join(FORMATS)}')
     state, unknown = to_plugin(tensors, name)
     check_finite(state, file)
-    try:
-        check_encoder(state, file, ((card or {}).get('backbone') or {}).get('depth'))
-    except ValueError as error:
-        if not unknown:
-            raise
-        raise ValueError(f'{error}; and it holds {shorten(unknown)}, without a meaning in the format {name}: it is '
-                         'another kind of ViT than the plain one, or damaged') from error
-    return Weights(file, name, state, unknown, card, sha256, rest)
+    _check_encoder(state, file, unknown, said(card, 'backbone', 'depth'))
+    return Weights(file, name, state, unknown, card, place, None if place is None else file_sha256(place), rest)
 
 
 def tensors_in(content: object, file: str) -> tuple[dict[str, Tensor], str]:
     """The tensors of what :func:`load_file` read, and the key they are under (empty for none).
 
     Raises:
-        ValueError: There are none.
+        ValueError: There are none, or some of the numbers there are no plain tensors, each under a name of its own.
     """
     container = next((key for key in _CONTAINERS if isinstance(content, dict)
                       and isinstance(content.get(key), dict)), '')
     state = content[container] if container else content
-    tensors = {re.sub(r'^((module|_orig_mod)\.)+', '', name): value for name, value in state.items()
-               if isinstance(value, Tensor)} if isinstance(state, dict) else {}  # of DDP and torch.compile
+    tensors, odd = {}, []
+    for key, value in state.items() if isinstance(state, dict) else ():
+        name = re.sub(r'^((module|_orig_mod)\.)+', '', str(key))  # of DDP and torch.compile
+        if isinstance(value, Tensor) and isinstance(key, str) and name not in tensors and _is_plain(value):
+            tensors[name] = value
+        elif isinstance(value, (Tensor, np.ndarray)) or container and isinstance(value, dict) and value:
+            odd.append(str(key))
+    if odd and tensors:
+        raise ValueError(f'{file} is no plain state dict: under {shorten(odd)} it holds what is no dense '
+                         'tensor of real numbers under a name of its own: save model.state_dict() as it is')
     if not tensors:
         raise ValueError(f"{file} holds no model: neither a state dict, nor one under 'state_dict' or 'model'"
                          + (f'; it has {shorten(sorted(map(str, content)))}' if isinstance(content, dict) else ''))
     return tensors, container
 
 
-def _from_file(path: str) -> tuple[dict[str, Tensor], dict | None, dict, str]:
+def _is_plain(value: Tensor) -> bool:
+    whole = not (value.is_floating_point() or value.is_complex() or value.is_quantized)
+    return value.layout == torch.strided and not value.is_meta and (whole or value.dtype in _FLOATS)
+
+
+def _from_file(path: str) -> tuple[dict[str, Tensor], dict | None, str, Path, dict]:
     content = load_file(path)
     tensors, container = tensors_in(content, path)
-    rest = {key: value for key, value in content.items() if key != container} if container else {}
-    return tensors, card_of(content, path), rest, container
+    rest = {key: value for key, value in content.items()
+            if (key != container if container else not isinstance(value, Tensor))}
+    return tensors, card_of(content, path), container, Path(path).expanduser(), rest
 
 
 def card_of(content: object, path: str | os.PathLike) -> dict | None:
-    """The card (see :mod:`mae_plugin.weights.card`) of a file, ``content`` being what was read; None without one."""
+    """The card (see :mod:`mae_plugin.weights.card`) of a file, ``content`` being what was read; None without one.
+
+    Raises:
+        ValueError: What is there has another form.
+    """
     path = Path(path).expanduser()
     if path.suffix == '.safetensors':
-        card = json.loads(safetensors_metadata(path).get(CARD_KEY, 'null'))
+        try:
+            card = json.loads(safetensors_metadata(path).get(CARD_KEY, 'null'))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f'{path} says nothing that can be read under {CARD_KEY}: it is no JSON') from error
     else:
         meta = content.get('meta') if isinstance(content, dict) else None
         card = meta.get(CARD_KEY) if isinstance(meta, dict) else None
-    return card if isinstance(card, dict) else None
+    if not isinstance(card, dict):
+        return None
+    forms = dict(backbone=dict, decoder=dict, target=dict, masking=dict, converted_from=dict, parents=list)
+    wrong = [name for name, form in forms.items() if not isinstance(card.get(name) or form(), form)]
+    grid = said(card, 'backbone', 'grid')
+    if wrong or grid is not None and not (isinstance(grid, list) and [type(side) for side in grid] == [int, int]):
+        raise ValueError(f'{path} says of itself, under {CARD_KEY}, what has another form than ours: '
+                         f'{", ".join(wrong) or "backbone.grid"}')
+    return card
 
 
-def _from_folder(folder: Path) -> tuple[dict[str, Tensor], dict | None, dict, str]:
+def _from_folder(folder: Path) -> tuple[dict[str, Tensor], dict | None, str, Path, dict]:
     file, tensors, config = read_folder(folder)
     card = card_of(tensors, file) or {}
     # The configs are what transformers goes by, so they are believed; the file tells more, if it is ours.
     for key, value in card_of_config(config, str(folder)).items():
         card[key] = {**(card.get(key) or {}), **value} if isinstance(value, dict) else value
-    return tensors_in(tensors, str(file))[0], card, dict(file=file, config=config), ''
+    return tensors_in(tensors, str(file))[0], card, '', file, {}
 
 
-def _from_timm(address: str) -> tuple[dict[str, Tensor], dict, dict]:
+def _from_timm(address: str) -> tuple[dict[str, Tensor], dict]:
     """State dict of a pretrained model of timm, and what its configuration says, as a card."""
     import timm
     name = address.removeprefix(TIMM)
@@ -152,12 +196,14 @@ def _from_timm(address: str) -> tuple[dict[str, Tensor], dict, dict]:
         model = timm.create_model(name, pretrained=True)
     except Exception as error:  # no such model, or no network: timm and the hub have many classes for these
         near = ', '.join(timm.list_pretrained(f'{name.partition("_patch")[0]}*')[:5])
-        raise ValueError(f'{address}: timm gives no weights: {str(error).splitlines()[0]}'
+        raise ValueError(f'{address}: timm gives no weights: {str(error).partition(chr(10))[0]}'
                          + (f'; among its models are {near}' if near else '')) from error
+    if not isinstance(model, timm.models.VisionTransformer):
+        raise ValueError(f'{address} is a {type(model).__name__}; a VisionTransformer is expected')
     given = model.pretrained_cfg
     card = dict(mean=[255 * value for value in given['mean']], std=[255 * value for value in given['std']],
                 channel_order='rgb', backbone=dict(num_heads=model.blocks[0].attn.num_heads))
-    return model.state_dict(), card, {}
+    return model.state_dict(), card
 
 
 def check_finite(state: Mapping[str, Tensor], file: str) -> None:
@@ -168,7 +214,7 @@ def check_finite(state: Mapping[str, Tensor], file: str) -> None:
     """
     # A sum is finite only if all of its terms are, and ten times as fast; it may also overflow.
     broken = {name: int((~value.isfinite()).sum()) for name, value in state.items()
-              if value.is_floating_point() and not value.sum().isfinite() and not value.isfinite().all()}
+              if not value.sum().isfinite() and not value.isfinite().all()}
     if broken:
         name = next(iter(broken))
         raise ValueError(f'{file} holds NaN or infinite numbers in {len(broken)} of its {len(state)} tensors (the '
@@ -176,40 +222,57 @@ def check_finite(state: Mapping[str, Tensor], file: str) -> None:
                          'diverged; take an earlier checkpoint')
 
 
-def check_encoder(state: Mapping[str, Tensor], file: str, depth: int | None = None) -> None:
-    """Check that blocks are numbered without a gap and alike, embeddings there, and all floating-point numbers.
-
-    Args:
-        state: Tensors by our names.
-        file: For messages.
-        depth: How many blocks there must be; None if that is not known.
-
-    Raises:
-        ValueError: They are not.
-    """
-    blocks: dict[int, dict[str, tuple]] = {}
-    for name, value in state.items():
-        match = re.fullmatch(r'backbone\.blocks\.(\d+)\.(.+)', name)
-        # Convolutions are in some blocks only, and windows have smaller tables.
-        if match and not re.match(r'residual\.|attn\.rel_pos\.', match[2]):
-            blocks.setdefault(int(match[1]), {})[match[2]] = tuple(value.shape)
-    lost = [name for name in _EMBEDDINGS if name not in state]
-    parts = Counter(name for block in blocks.values() for name in block)
-    for i in range(max(blocks, default=-1) + 1):
-        lost += [f'backbone.blocks.{i}.{name}' for name in parts if name not in blocks.get(i, {})]
-    if lost or not blocks:
-        raise ValueError(f'{file} lacks part of its encoder: {shorten(lost or ["backbone.blocks"])}')
-    integers = [name for name, value in state.items()
-                if name.startswith('backbone.') and not value.is_floating_point()]
-    if integers:
-        raise ValueError(f'{file} holds {state[integers[0]].dtype} in {shorten(integers)}, floating-point numbers are '
-                         'expected: take the file from before it was quantised')
+def _check_encoder(state: Mapping[str, Tensor], file: str, unknown: list[str], depth: int | None) -> None:
+    """Check that the encoder is whole: ``depth`` blocks, if that is known, of one width and of real numbers."""
+    lost = _lost(state, *_ENCODER)
+    if lost:
+        raise ValueError(f'{file} lacks part of its encoder: {shorten(lost)}'
+                         + (f'; it holds {shorten(unknown)}, which no plain ViT has' if unknown else ''))
+    blocks = _blocks(state, _ENCODER[0])
     if depth not in (None, len(blocks)):
         raise ValueError(f'{file} holds {len(blocks)} blocks of the {depth} that it says it has')
-    for name in parts:
-        shapes = {block[name] for block in blocks.values()}
+    for name in blocks['0']:
+        shapes = {tuple(block[name].shape) for block in blocks.values()}
         if len(shapes) > 1:
             raise ValueError(f'{file} holds blocks of several sizes: {name} is {" and ".join(map(str, shapes))}')
+    width, hidden = state['backbone.pos_embed'].shape[-1:], blocks['0']['mlp.fc1.weight'].shape[:1]
+    shapes = {'pos_embed': (1, ..., *width), 'patch_embed.proj.weight': (*width, ..., ..., ...),
+              'blocks.0.norm1.weight': (*width, ), 'blocks.0.attn.qkv.weight': (*(3 * i for i in width), *width),
+              'blocks.0.mlp.fc1.weight': (*hidden, *width), 'blocks.0.mlp.fc2.weight': (*width, *hidden)}
+    for name, value in state.items():
+        shape = shapes.get(name.removeprefix('backbone.'), value.shape)
+        if not value.numel() or len(shape) != value.dim() or any(
+                side not in (..., found) for side, found in zip(shape, value.shape, strict=True)):
+            raise ValueError(f'{file} holds {name} of the size {tuple(value.shape)}, which no plain ViT has')
+        if name.startswith(('backbone.', 'neck.decoder_')) and value.dtype not in _FLOATS:
+            raise ValueError(f'{file} holds {name} as {value.dtype}, as no model is trained: numbers of 16, 32 or 64 '
+                             'bits with a fraction are expected')
+
+
+def _blocks(state: Mapping[str, Tensor], stack: str) -> dict[str, dict[str, Tensor]]:
+    """Tensors of each block by its number, without those that not all blocks have, or have in one size."""
+    blocks: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        match = re.fullmatch(rf'{re.escape(stack)}\.([^.]+)\.(?!residual\.|attn\.rel_pos\.)(.+)', name)
+        if match:
+            blocks.setdefault(match[1], {})[match[2]] = value
+    return blocks
+
+
+def _lost(state: Mapping[str, Tensor], stack: str, around: tuple[str, ...]) -> list[str]:
+    """What a whole stack of blocks would have: what is ``around`` it, and in each block what is in any."""
+    blocks = _blocks(state, stack)
+    parts = dict.fromkeys([*_BLOCK, *(name for block in blocks.values() for name in block)])
+    numbers = map(str, range(max(1, len(blocks))))
+    return [name for name in around if name not in state] + [
+        f'{stack}.{i}.{name}' for i in numbers for name in parts if name not in blocks.get(i, {})]
+
+
+def said(holder: object, *keys: str) -> Any:
+    """What dicts in each other, as a card is, have under ``keys``; None where they have not."""
+    for key in keys:
+        holder = holder.get(key) if isinstance(holder, dict) else None
+    return holder
 
 
 def shorten(names: list[str], shown: int = 4) -> str:

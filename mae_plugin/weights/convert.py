@@ -4,23 +4,22 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from .card import lineage
-from .checkpoint import Weights, read_weights, shorten, tensors_in
-from .files import CARD_KEY, save_pth, save_safetensors
-from .formats import FORMATS, from_plugin
+from .checkpoint import Weights, read_weights, said, shorten, tensors_in
+from .files import CARD_KEY, content_sha256, save_pth, save_safetensors
+from .formats import FORMATS, from_plugin, to_plugin
 from .huggingface import read_folder, write_folder
 from .safe_load import load_file
 
 _SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 
-
 # What tensors do not tell, and where a card has it.
 FACTS = {'mean': ('mean', ), 'std': ('std', ), 'num_heads': ('backbone', 'num_heads'),
          'decoder_num_heads': ('decoder', 'decoder_num_heads'), 'norm_pix': ('target', 'norm_pix'),
          'mask_ratio': ('masking', 'mask_ratio')}
+_FORMS = {'mean': list, 'std': list, 'norm_pix': bool, 'mask_ratio': float}  # of the facts; the others are int
 
 
 def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool = False, overwrite: bool = False,
@@ -40,8 +39,9 @@ def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool 
 
     Raises:
         FileNotFoundError: There is no ``source``.
-        ValueError: ``source`` cannot be read, ``target`` exists or has another suffix, or a tensor has no place in the
-            format: nothing is left out in silence.
+        ValueError: ``source`` cannot be read or lacks half of its decoder, ``target`` exists or has another suffix, or
+            a tensor has no place in the format: nothing is left out in silence.
+        OSError: What was written is not what comes back.
     """
     target = Path(target).expanduser()
     if to not in FORMATS:
@@ -55,6 +55,9 @@ def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool 
     weights.check_known()
     if encoder_only:
         weights.state = {name: value for name, value in weights.state.items() if name.startswith('backbone.')}
+    if weights.lost_of_decoder and not encoder_only:
+        raise ValueError(f'{source} lacks part of its decoder: {shorten(weights.lost_of_decoder)}: '
+                         '--encoder-only leaves out the rest of it')
     try:
         translated, homeless = from_plugin(weights.state, to)
     except ValueError as error:
@@ -71,7 +74,8 @@ def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool 
     origin = dict(file=origin['file'], sha256=origin['sha256'], format=weights.format)
     weights.card = _with_facts({**card, 'converted_from': origin}, facts or {})
     write = _write_folder if as_folder else _write_file
-    _compare(target, write(target, translated, to, weights))
+    write(target, translated, to, weights)
+    _compare(target, to, weights.state)
     return weights
 
 
@@ -85,6 +89,9 @@ def _with_facts(card: dict, facts: Mapping[str, object]) -> dict:
     if unknown:
         raise ValueError(f'{", ".join(sorted(unknown))}: the facts of a file are {", ".join(FACTS)}')
     for name, value in facts.items():
+        form = _FORMS.get(name, int)
+        if not isinstance(value, form):
+            raise ValueError(f'{name}={value!r} is no {form.__name__}')
         *part, key = FACTS[name]
         holder = card
         if part:
@@ -93,32 +100,27 @@ def _with_facts(card: dict, facts: Mapping[str, object]) -> dict:
     return card
 
 
-def _write_folder(folder: Path, tensors: dict[str, Tensor], _: str, weights: Weights) -> Mapping[str, Tensor]:
+def _write_folder(folder: Path, tensors: dict[str, Tensor], _: str, weights: Weights) -> None:
     if weights.card.get('channel_order') == 'bgr':
         raise ValueError(f'{weights.file} was trained with blue first, the images of transformers have red first')
-    known = {}
-    for name, place in FACTS.items():
-        known[name] = weights.card
-        for key in place:
-            known[name] = (known[name] or {}).get(key)
-    image = (weights.card.get('backbone') or {}).get('img_size')
-    classes = ((weights.rest.get('meta') or {}).get('dataset_meta') or {}).get('classes')
-    return write_folder(folder, tensors, weights.card, img_size=image, classes=classes, **known)
+    write_folder(folder, tensors, weights.card, img_size=said(weights.card, 'backbone', 'img_size'),
+                 classes=said(weights.rest, 'meta', 'dataset_meta', 'classes'),
+                 **{name: said(weights.card, *place) for name, place in FACTS.items()})
 
 
-def _write_file(file: Path, tensors: dict[str, Tensor], to: str, weights: Weights) -> Mapping[str, Tensor]:
+def _write_file(file: Path, tensors: dict[str, Tensor], to: str, weights: Weights) -> None:
     container = FORMATS[to].container
     if file.suffix == '.safetensors':
         save_safetensors(file, tensors, weights.card)
     else:
-        copies = {name: value.clone() for name, value in tensors.items()}  # not the storage they are a view of
+        # Not the storage they are a view of, nor the graph of a parameter.
+        copies = {name: value.detach().clone() for name, value in tensors.items()}
         save_pth(file, {'meta': {CARD_KEY: weights.card}, container: copies} if container else copies)
-    return tensors
 
 
-def _compare(target: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Read ``target`` as anybody would: all tensors are there, bit by bit."""
+def _compare(target: Path, to: str, state: Mapping[str, Tensor]) -> None:
+    """Read ``target`` as anybody would: all of ``state`` is there, bit by bit."""
     written, _ = tensors_in(read_folder(target)[1] if target.is_dir() else load_file(target), str(target))
-    changed = [name for name in tensors.keys() | written.keys()
-               if name not in written or name not in tensors or not torch.equal(written[name], tensors[name])]
-    assert not changed, changed
+    back, _ = to_plugin(written, to)
+    if content_sha256(back, {}) != content_sha256(state, {}):
+        raise OSError(f'{target} does not hold what was written to it: do not use it, and look after the disk')

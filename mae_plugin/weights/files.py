@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -
     for key in sorted(metadata.keys() - {SHA256_KEY}):
         digest.update(repr((key, metadata[key])).encode())
     for name in sorted(tensors):
-        value = tensors[name].detach().cpu().contiguous()
+        value = tensors[name].detach().cpu()
         digest.update(repr((name, str(value.dtype), tuple(value.shape))).encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
@@ -42,19 +43,18 @@ def save_safetensors(path: str | os.PathLike, tensors: Mapping[str, Tensor], car
     # Copies, because the format refuses tensors that share memory.
     copies = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
               for name, value in tensors.items()}
-    _write(Path(path), lambda part: save_file(copies, part, metadata))
+    write_whole(Path(path), lambda part: save_file(copies, part, metadata))
 
 
 def save_pth(path: str | os.PathLike, content: dict) -> None:
     """``torch.save`` in one step: the file is there whole, or not at all."""
-    _write(Path(path), lambda part: torch.save(content, part))
+    write_whole(Path(path), lambda part: torch.save(content, part))
 
 
-def _write(path: Path, save: Callable[[Path], None]) -> None:
+def write_whole(path: Path, save: Callable[[Path], None]) -> None:
+    """Let ``save`` write beside ``path``, then put it there in one step; a link is replaced, not what it leads to."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.part')
-    try:
+    with TemporaryDirectory(prefix='.', dir=path.parent) as folder:  # of our own: nobody can put a link there
+        part = Path(folder, path.name)
         save(part)
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from timm.layers import to_2tuple
 from torch import Tensor
 
-from .files import save_safetensors
+from .files import save_safetensors, write_whole
 from .safe_load import load_file
 
 CONFIG, PREPROCESSOR = 'config.json', 'preprocessor_config.json'
@@ -71,16 +71,15 @@ def card_of_config(config: dict, folder: str) -> dict:
     """What the configs of a folder say, as a card (see :mod:`mae_plugin.weights.card`).
 
     Raises:
-        ValueError: They describe another activation than GELU, or queries and keys without bias.
+        ValueError: They describe another activation than GELU.
     """
-    for key, ours in (('hidden_act', 'gelu'), ('qkv_bias', True)):
-        if config.get(key, ours) != ours:
-            raise ValueError(f'{folder}/{CONFIG} says {key}={config[key]!r}; the models here have {ours!r} only')
+    if config.get('hidden_act', 'gelu') != 'gelu':
+        raise ValueError(f"{folder}/{CONFIG} says hidden_act={config['hidden_act']!r}, ours have 'gelu' only")
     card = {'backbone': {'num_heads': config.get('num_attention_heads'), 'depth': config.get('num_hidden_layers')},
             'decoder': {'decoder_num_heads': config.get('decoder_num_attention_heads')},
             'target': {'norm_pix': config.get('norm_pix_loss')}, 'masking': {'mask_ratio': config.get('mask_ratio')}}
     card = {part: facts for part, facts in card.items() if None not in facts.values()}
-    if 'image_mean' in config and 'image_std' in config:
+    if all(isinstance(config.get(key), list) for key in ('image_mean', 'image_std')):
         card.update(mean=[255 * value for value in config['image_mean']],
                     std=[255 * value for value in config['image_std']], channel_order='rgb')
     return card
@@ -97,7 +96,7 @@ def write_folder(folder: str | os.PathLike,
                  decoder_num_heads: int | None = None,
                  norm_pix: bool | None = None,
                  mask_ratio: float | None = None,
-                 classes: Sequence[str] | None = None) -> Mapping[str, Tensor]:
+                 classes: Sequence[str] | None = None) -> None:
     """Write a folder that ``from_pretrained`` of transformers 4 and 5 reads.
 
     A decoder makes it a ``ViTMAEForPreTraining``, a classifier a ``ViTForImageClassification``, an encoder alone a
@@ -115,9 +114,6 @@ def write_folder(folder: str | os.PathLike,
         norm_pix: Whether the decoder predicts patches normalised by their own mean and standard deviation.
         mask_ratio: Share of hidden patches.
         classes: Names of the classes of a classifier; by default those that transformers makes up.
-
-    Returns:
-        The tensors as they are in the file: those of an encoder alone have no prefix there.
 
     Raises:
         ValueError: An argument that this model needs is None, or transformers has no such model.
@@ -163,15 +159,15 @@ def write_folder(folder: str | os.PathLike,
         image_mean=[value / 255 for value in mean], image_std=[value / 255 for value in std])
     save_safetensors(Path(folder, 'model.safetensors'), tensors, card)
     for name, content in ((PREPROCESSOR, preprocessor), (CONFIG, config)):
-        Path(folder, name).write_text(json.dumps(content, indent=2, sort_keys=True) + '\n', encoding='utf-8')
-    return tensors
+        text = json.dumps(content, indent=2, sort_keys=True) + '\n'
+        write_whole(Path(folder, name), lambda part, text=text: part.write_text(text, encoding='utf-8'))
 
 
 def _sizes(tensors: Mapping[str, Tensor], layers: str, num_heads: int) -> dict:
     """Width, depth, heads and hidden width of the MLPs, under the names of the config."""
     depth = 1 + max(int(match[1]) for name in tensors if (match := re.match(rf'{re.escape(layers)}\.(\d+)\.', name)))
     hidden, width = tensors[f'{layers}.0.intermediate.dense.weight'].shape
-    if width % num_heads:
+    if num_heads < 1 or width % num_heads:
         raise ValueError(f'a width of {width} ({layers}) cannot be split into {num_heads} heads: give their number, as '
                          '--facts num_heads=... or decoder_num_heads=...')
     return dict(hidden_size=width, num_hidden_layers=depth, num_attention_heads=num_heads, intermediate_size=hidden)
@@ -197,7 +193,7 @@ def _image(folder: str | os.PathLike, tensors: Mapping[str, Tensor], img_size, s
 def _read_json(path: Path) -> dict:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f'{path} is damaged: it is no JSON ({error})') from error
     if not isinstance(content, dict):
         raise ValueError(f'{path} is damaged: it holds a {type(content).__name__} in place of names and values')

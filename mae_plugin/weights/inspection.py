@@ -4,18 +4,18 @@ import argparse
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..models.pos_embed import sincos_pos_embed
 from ..models.resize import grid_of
-from .checkpoint import Weights, read_weights, shorten
+from .checkpoint import Weights, read_weights, said, shorten
 
 _SIZES = {(192, 12): 'ViT-Ti', (384, 12): 'ViT-S', (768, 12): 'ViT-B', (1024, 24): 'ViT-L', (1280, 32): 'ViT-H'}
 _KINDS = dict(pretraining='masked autoencoder: encoder and decoder', encoder='encoder alone',
               classification='classifier', detection='detector', segmentation='segmenter')
+_UNKNOWN = '? (no tensor tells)'
 
 
 def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
@@ -27,16 +27,17 @@ def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
     """
     weights = read_weights(path)
     state, card = weights.state, weights.card or {}
-    size = f' ({_bytes(weights.rest.get("file", path))})' if weights.sha256 else ''
+    size = f' ({weights.place.stat().st_size / 2 ** 20:,.1f} MiB)' if weights.place else ''
     facts = {'file': weights.file + size,
              'SHA-256': weights.sha256,
              'format': f'{weights.format}, {len(state) + len(weights.unknown)} tensors, {_types(state)}',
              'holds': _KINDS[weights.kind]}
-    encoder = _part(state, 'backbone.', 'blocks')
-    facts['encoder'] = _encoder(state, encoder, card.get('backbone') or {})
-    facts['positions'] = _positions(state['backbone.pos_embed'], (card.get('backbone') or {}).get('grid'))
+    facts['encoder'] = _encoder(state, said(card, 'backbone', 'num_heads'))
+    facts['positions'] = _positions(state['backbone.pos_embed'], said(card, 'backbone', 'grid'))
     if weights.kind == 'pretraining':
-        facts['decoder'] = _decoder(state, card.get('decoder') or {})
+        lost = weights.lost_of_decoder
+        heads = said(card, 'decoder', 'decoder_num_heads')
+        facts['decoder'] = f'not whole: it lacks {shorten(lost)}' if lost else _decoder(state, heads)
     others = sorted({name.partition('.')[0] for name in state} - {'backbone'})
     if weights.kind not in ('pretraining', 'encoder'):
         facts['other parts'] = ', '.join(f'{part} ({sum(name.startswith(part + ".") for name in state)} tensors)'
@@ -45,25 +46,21 @@ def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
         facts['classes'] = str(state['head.fc.weight'].size(0))
     if weights.unknown:
         facts['without meaning'] = shorten(weights.unknown, 8)
+    if weights.others:
+        facts['other weights'] = f'{shorten(weights.others)}, which are not read'
     return {name: value for name, value in (facts | _provenance(weights, card)).items() if value}
-
-
-def _part(state: Mapping[str, Tensor], prefix: str, blocks: str) -> dict[str, Tensor]:
-    """Tensors of the first block, by their names in it."""
-    start = f'{prefix}{blocks}.0.'
-    return {name[len(start):]: value for name, value in state.items() if name.startswith(start)}
 
 
 def _depth(state: Mapping[str, Tensor], blocks: str) -> int:
     return 1 + max(int(match[1]) for name in state if (match := re.match(rf'{blocks}\.(\d+)\.', name)))
 
 
-def _encoder(state: Mapping[str, Tensor], block: Mapping[str, Tensor], known: dict) -> str:
-    width, depth = block['norm1.weight'].size(0), _depth(state, r'backbone\.blocks')
-    filters = state['backbone.patch_embed.proj.weight']
+def _encoder(state: Mapping[str, Tensor], heads: int | None) -> str:
+    width, depth = state['backbone.pos_embed'].size(2), _depth(state, r'backbone\.blocks')
+    filters, mlp = state['backbone.patch_embed.proj.weight'], state['backbone.blocks.0.mlp.fc1.weight']
     patch = 'x'.join(map(str, filters.shape[2:]))
     said = [f'{_SIZES.get((width, depth), "plain ViT")}, width {width}, {depth} blocks, '
-            f'{known.get("num_heads", "? (no tensor tells)")} heads, MLP {block["mlp.fc1.weight"].size(0)}, '
+            f'{heads or _UNKNOWN} heads, MLP {mlp.size(0)}, '
             f'patches of {patch} pixels, {filters.size(1)} channels']
     said += [what for name, what in (
         ('backbone.cls_token', 'class token'), ('backbone.norm.weight', 'final norm'),
@@ -75,9 +72,9 @@ def _encoder(state: Mapping[str, Tensor], block: Mapping[str, Tensor], known: di
     return ', '.join(said)
 
 
-def _decoder(state: Mapping[str, Tensor], known: dict) -> str:
+def _decoder(state: Mapping[str, Tensor], heads: int | None) -> str:
     return (f'width {state["neck.mask_token"].size(-1)}, {_depth(state, "neck.decoder_blocks")} blocks, '
-            f'{known.get("decoder_num_heads", "? (no tensor tells)")} heads, '
+            f'{heads or _UNKNOWN} heads, '
             f'{state["neck.decoder_pred.weight"].size(0)} numbers for a patch')
 
 
@@ -99,19 +96,19 @@ def _positions(pos_embed: Tensor, known: tuple[int, int] | None) -> str:
 
 
 def _provenance(weights: Weights, card: dict) -> dict[str, str]:
-    meta = weights.rest.get('meta') if isinstance(weights.rest.get('meta'), dict) else {}
+    iteration = said(weights.rest, 'meta', 'iter')
     found = {}
     if 'mean' in card:
-        found['images'] = f'mean {card["mean"]}, std {card["std"]}, {card.get("channel_order") or "no"} order'
+        found['images'] = f'mean {card["mean"]}, std {card.get("std")}, {card.get("channel_order") or "no"} order'
     for name, key in (('trained for', 'task'), ('target', 'target'), ('masking', 'masking'), ('versions', 'versions'),
                       ('converted from', 'converted_from')):
         if card.get(key):
             found[name] = _plain(card[key])
     if card.get('parents'):
         found['started from'] = '; '.join(_plain(parent) for parent in card['parents'])
-    if isinstance(meta.get('iter'), int):
+    if isinstance(iteration, int):
         resumable = 'with' if 'optimizer' in weights.rest else 'without'
-        found['training'] = f'iteration {meta["iter"]:,}, {resumable} the state that resuming needs'
+        found['training'] = f'iteration {iteration:,}, {resumable} the state that resuming needs'
     args = weights.rest.get('args')
     if isinstance(args, argparse.Namespace):  # of the authors' scripts
         told = {key: value for key, value in vars(args).items()
@@ -130,7 +127,3 @@ def _types(state: Mapping[str, Tensor]) -> str:
     numbers = sum(value.numel() for value in state.values())
     types = sorted({str(value.dtype).removeprefix('torch.') for value in state.values()})
     return f'{numbers:,} numbers of {", ".join(types)}'
-
-
-def _bytes(path: str | os.PathLike) -> str:
-    return f'{Path(path).expanduser().stat().st_size / 2 ** 20:,.1f} MiB'

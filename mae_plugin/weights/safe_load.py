@@ -18,13 +18,16 @@ import pickletools
 import re
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint as theirs
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.utils import digit_version
 
@@ -173,12 +176,21 @@ def _drop_config_text(checkpoint: Any) -> None:
             holder.pop('cfg', None)
 
 
-def _read_pickle(path: Path, map_location: Any) -> Any:
+def _read_pickle(path: Path | BinaryIO, map_location: Any) -> Any:
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()  # torch.load does not look at the checksums
+            records = archive.infolist()
+        # It leaves memory as it was for a record with the mark of a folder, and of two of one name reads the other.
+        names = Counter(record.filename for record in records)
+        odd = [record.filename for record in records
+               if names[record.filename] > 1 or record.external_attr & 0x10 and not record.is_dir()]
+        if odd:
+            raise zipfile.BadZipFile(f'its record {odd[0]} is there twice, or marked as a folder')
         if damaged is not None:
             raise zipfile.BadZipFile(f'the checksum of its record {damaged} is wrong')
+    if not isinstance(path, Path):
+        path.seek(0)
     # What others have allowed for the whole process could be the real getattr.
     foreign = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
@@ -254,6 +266,8 @@ def load_file(path: str | os.PathLike, map_location: Any = 'cpu') -> Any:
         raise FileNotFoundError(f'{path} does not exist; ' + (
             f'checkpoints in its folder: {_checkpoints_in(path.parent, path.name)}' if path.parent.is_dir()
             else 'nor does its folder'))
+    if not path.is_file():  # reading a pipe or a device would wait for ever
+        raise ValueError(f'{path} is no file: it is a pipe, a socket or a device')
     try:
         if path.suffix == '.safetensors':
             return _read_safetensors(path)
@@ -314,14 +328,36 @@ def load_from_local(path: str, map_location: Any = None) -> Any:
     return checkpoint
 
 
+def load_from_web(address: str, map_location: Any = None, **unused) -> Any:
+    """Download a checkpoint into PyTorch's cache, unless it is there, and read it as :func:`load_from_local`."""
+    file = Path(torch.hub.get_dir(), 'checkpoints', Path(urlsplit(address).path).name)
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(address, str(file), progress=False)
+    return load_from_local(file, map_location)
+
+
+def _load_for_onedl(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+    """In place of a function that allows ``getattr`` and then falls back to running code."""
+    if isinstance(file, str | os.PathLike):
+        return load_from_local(file, map_location)
+    checkpoint = _read_pickle(file, map_location)  # the bytes of an object store
+    _drop_config_text(checkpoint)
+    return checkpoint
+
+
 def install() -> None:
-    """Make MMEngine, and all that is built on it, read local checkpoints with :func:`load_file`.
+    """Make MMEngine, and all that is built on it, read checkpoints with :func:`load_file`, downloaded ones, too.
 
     This covers ``load_from``, ``--resume`` and ``init_cfg`` of every library. It holds for the whole process, so tools
-    call it and importing the package does not. Every other ``torch.load`` of the process (say of a file that MMEngine
-    downloads) is held to PyTorch's restricted reader by its environment variable.
+    call it and importing the package does not. Every other ``torch.load`` of the process is held to PyTorch's
+    restricted reader by its environment variable.
     """
     CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_web, force=True)
+    theirs.load_from_http = load_from_web  # torchvision:// and the other lists of addresses call it
+    if hasattr(theirs, '_safe_torch_load'):
+        theirs._safe_torch_load = _load_for_onedl
     os.environ['TORCH_FORCE_WEIGHTS_ONLY_LOAD'] = '1'
     if digit_version(torch.__version__) < digit_version('2.10.0'):
         warnings.warn(

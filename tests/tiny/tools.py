@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.runner import checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mae_plugin.utils.cli import run_cli
@@ -39,6 +40,8 @@ def run_tool(monkeypatch, capfd):
     monkeypatch.setenv('TORCH_FORCE_WEIGHTS_ONLY_LOAD', '0')
     monkeypatch.setenv('LOCAL_RANK', '0')
     monkeypatch.setattr(CheckpointLoader, '_schemes', CheckpointLoader._schemes)
+    for name in {'load_from_http', '_safe_torch_load'} & vars(checkpoint).keys():
+        monkeypatch.setattr(checkpoint, name, getattr(checkpoint, name))
     monkeypatch.setattr(sys, 'path', list(sys.path))
 
     def run(name, *arguments):
