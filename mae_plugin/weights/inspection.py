@@ -59,17 +59,17 @@ def _encoder(state: Mapping[str, Tensor], heads: int | None) -> str:
     width, depth = state['backbone.pos_embed'].size(2), _depth(state, r'backbone\.blocks')
     filters, mlp = state['backbone.patch_embed.proj.weight'], state['backbone.blocks.0.mlp.fc1.weight']
     patch = 'x'.join(map(str, filters.shape[2:]))
-    said = [f'{_SIZES.get((width, depth), "plain ViT")}, width {width}, {depth} blocks, '
+    words = [f'{_SIZES.get((width, depth), "plain ViT")}, width {width}, {depth} blocks, '
             f'{heads or _UNKNOWN} heads, MLP {mlp.size(0)}, '
             f'patches of {patch} pixels, {filters.size(1)} channels']
-    said += [what for name, what in (
+    words += [what for name, what in (
         ('backbone.cls_token', 'class token'), ('backbone.norm.weight', 'final norm'),
         ('backbone.fc_norm.weight', 'norm of the mean')) if name in state]
-    said += [what for mark, what in (
+    words += [what for mark, what in (
         ('.ls1.', 'layer scale'), ('.rel_pos.rel_pos_h', 'relative positions of each side'),
         ('.rel_pos.table', 'table of relative positions'), ('.residual.', 'convolutions between windows'))
         if any(mark in name for name in state)]
-    return ', '.join(said)
+    return ', '.join(words)
 
 
 def _decoder(state: Mapping[str, Tensor], heads: int | None) -> str:
