@@ -4,44 +4,109 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.logging import MessageHub
 
-from mae_plugin.engine import hooks
+from mae_plugin.engine import AutocastOptimWrapper, hooks
 from mae_plugin.engine.hooks import MeanLossHook
 from mae_plugin.registry import HOOKS
 
 
 @pytest.fixture
 def runner():
-    return SimpleNamespace(message_hub=MessageHub('test_hooks'))
+    """Of 20 iterations, which logs every fifth and saves every seventh."""
+    return SimpleNamespace(message_hub=MessageHub('test_hooks'), iter=0, max_iters=20, train_dataloader=range(1000),
+                           hooks=[LoggerHook(interval=5), CheckpointHook(by_epoch=False, interval=7)])
 
 
 def current(runner):
     return {name: buffer.current() for name, buffer in runner.message_hub.log_scalars.items()}
 
 
+def history(runner, name='train/loss'):
+    buffer = runner.message_hub.log_scalars.get(name)
+    return [] if buffer is None else buffer.data[0].tolist()
+
+
+def train(runner, hook, iterations, start=0):
+    """Losses 0, 1, 2, ...; the iterations after which the message hub had all of them."""
+    complete = []
+    for runner.iter in range(start, start + iterations):
+        hook.after_train_iter(runner, runner.iter, outputs=dict(loss=torch.tensor(float(runner.iter))))
+        if len(history(runner)) == runner.iter + 1:
+            complete.append(runner.iter + 1)
+    return complete
+
+
 def test_one_process_logs_what_it_has(runner, monkeypatch):
     monkeypatch.setattr(hooks, 'all_reduce', None)  # must not be called
-    MeanLossHook().after_train_iter(runner, 0, outputs=dict(loss=torch.tensor(2.), acc=0.5))
+    hook = MeanLossHook()
+    hook.after_train_iter(runner, 0, outputs=dict(loss=torch.tensor(2., requires_grad=True), acc=0.5))
+    assert not runner.message_hub.log_scalars
+    hook.after_train_epoch(runner)
     assert current(runner) == {'train/loss': 2., 'train/acc': 0.5}
+
+
+def test_values_are_there_when_they_are_read(runner):
+    """At each line of the log, each checkpoint and the end; every value, in order."""
+    assert train(runner, MeanLossHook(), 20) == [5, 7, 10, 14, 15, 20]
+    assert history(runner) == [float(i) for i in range(20)]
+
+
+def test_an_epoch_and_a_validation_read_values_too(runner):
+    runner.train_dataloader = range(3)
+    assert train(runner, MeanLossHook(), 4) == [3]
+    runner.train_dataloader = range(1000)
+    hook = MeanLossHook()
+    train(runner, hook, 2, start=10)
+    hook.before_val(runner)
+    assert history(runner)[-2:] == [10., 11.]
+
+
+def test_the_device_is_asked_once(runner, monkeypatch):
+    """Nothing waits for a value between the lines of the log."""
+    asked = []
+    for name in ('item', 'tolist', '__float__', '__int__', '__bool__'):
+        method = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda self, name=name, method=method: (
+            asked.append((runner.iter + 1, name)), method(self))[1])
+    hook = MeanLossHook()
+    for runner.iter in range(20):
+        hook.after_train_iter(runner, runner.iter, outputs=dict(loss=torch.ones(1), other=torch.tensor(2)))
+    assert asked == [(i, 'tolist') for i in (5, 7, 10, 14, 15, 20)]
+
+
+def test_the_history_is_bounded(runner):
+    runner.message_hub.update_scalar('train/time', 1.)
+    hook = MeanLossHook(history=6)
+    train(runner, hook, 20)
+    train(runner, hook, 20, start=20)
+    assert history(runner) == [34., 35., 36., 37., 38., 39.]
+    assert runner.message_hub.get_scalar('train/time').max_length == 6
 
 
 def test_mean_over_ranks_in_one_call(runner, monkeypatch):
     calls = []
 
     def with_another_rank(values, op):
-        calls.append(op)
-        values.copy_((values + torch.tensor([4., 1., 0.], dtype=torch.float64)) / 2)
+        calls.append((op, values.tolist()))
+        values.copy_((values + torch.tensor([4., 1., 0.] * 2, dtype=torch.float64)) / 2)
     monkeypatch.setattr(hooks, 'get_world_size', lambda: 2)
     monkeypatch.setattr(hooks, 'all_reduce', with_another_rank)
     outputs = dict(loss=torch.tensor(2., requires_grad=True), acc=torch.tensor([3.]), count=8)
     hook = MeanLossHook()
     hook.after_train_iter(runner, 0, outputs=outputs)
-    assert current(runner) == {'train/loss': 3., 'train/acc': 2., 'train/count': 4.} and calls == ['mean']
+    hook.after_train_iter(runner, 1, outputs=dict(outputs, count=10))
+    hook.after_train_iter(runner, 2, outputs=None)
+    hook.after_train_iter(runner, 3, outputs={})
+    assert not calls
+    hook.before_val(runner)
+    assert current(runner) == {'train/loss': 3., 'train/acc': 2., 'train/count': 5.}
+    assert history(runner, 'train/count') == [4., 5.]
+    assert calls == [('mean', [2., 3., 8., 2., 3., 10.])]
     assert outputs['loss'].item() == 2.  # other hooks see the rank's own
-    hook.after_train_iter(runner, 0, outputs=None)
-    hook.after_train_iter(runner, 0, outputs={})
-    assert calls == ['mean']
+    hook.after_train_epoch(runner)
+    assert len(calls) == 1
 
 
 def test_is_what_the_shared_config_names():
@@ -71,3 +136,31 @@ def test_gradients_are_sent_in_half_precision(tmp_path):
         assert not torch.equal(wrapped.module.weight.grad, plain.weight.grad)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def steps(device, runner, tiny_mae, count=4):
+    """Train on uint8 images in pinned memory, as a run does, with bfloat16 and the hook."""
+    model = tiny_mae.to(device)
+    wrapper = AutocastOptimWrapper(optimizer=torch.optim.AdamW(model.parameters(), 1e-4, fused=True))
+    imgs = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(4)]
+    imgs = [img.pin_memory() for img in imgs] if device == 'cuda' else imgs
+    hook = MeanLossHook()
+    for runner.iter in range(count):
+        outputs = model.train_step(dict(inputs=imgs), wrapper)
+        hook.after_train_iter(runner, runner.iter, outputs=outputs)
+    return hook
+
+
+def test_a_step_leaves_its_loss_with_the_hook(runner, tiny_mae):
+    hook = steps('cpu', runner, tiny_mae)
+    assert [set(outputs) for outputs in hook.kept] == [{'loss'}] * 4 and not history(runner)
+
+
+@pytest.mark.gpu
+def test_a_step_never_waits_for_the_device(runner, tiny_mae):
+    steps('cuda', runner, tiny_mae)
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        steps('cuda', runner, tiny_mae)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
