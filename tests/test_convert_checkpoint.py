@@ -228,8 +228,10 @@ def test_inspection_tells_positions(tmp_path):
 def test_inspection_of_others(model, tmp_path, capsys):
     state = {name.partition('.')[2]: value for name, value in model.state_dict().items()}
     args = Namespace(norm_pix_loss=True, mask_ratio=.75, output_dir='x')
-    torch.save(dict(model=state, args=args), tmp_path / 'a.pth')
+    torch.save(dict(model=state, args=args, epoch=799, optimizer={}), tmp_path / 'a.pth')
     facts = inspect_checkpoint(tmp_path / 'a.pth')
+    assert facts['training'] == 'epoch 799, with the state that resuming needs'
+    assert facts['target'] == 'norm_pix True' and facts['masking'] == 'mask_ratio 0.75'
     assert facts['format'].startswith('authors, 74 tensors, ')
     assert facts["the authors' arguments"] == 'norm_pix_loss True, mask_ratio 0.75'
     assert '? (no tensor tells) heads' in facts['encoder']
@@ -285,6 +287,7 @@ def test_facts(checkpoint, tmp_path):
     assert card['backbone'] == dict(CARD['backbone'], num_heads=6) and card['std'] == [7., 8., 9.]
     for fact, message in (
             ('heads=3', 'heads: the facts of a file are mean'), ('num_heads=x', 'write num_heads=12'),
+            ('std=[0.229,0.224,0.225]', 'std=.* is a share of 255'),
             ('mean=3', 'mean=3 is no list'), ('num_heads="3"', "num_heads='3' is no int")):
         with pytest.raises(ValueError, match=message):
             run(checkpoint, tmp_path / 'no.pth', '--to', 'plugin', '--facts', fact)

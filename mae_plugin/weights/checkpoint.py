@@ -1,5 +1,6 @@
 """The weights of any file under the names of our models, checked as far as a file alone can be."""
 
+import argparse
 import json
 import os
 import re
@@ -166,10 +167,9 @@ def card_of(content: object, path: str | os.PathLike) -> dict | None:
         except (ValueError, RecursionError) as error:
             raise ValueError(f'{path} says nothing that can be read under {CARD_KEY}: it is no JSON') from error
     else:
-        meta = content.get('meta') if isinstance(content, dict) else None
-        card = meta.get(CARD_KEY) if isinstance(meta, dict) else None
+        card = said(content, 'meta', CARD_KEY)
     if not isinstance(card, dict):
-        return None
+        return _card_of_authors(content)
     forms = dict(backbone=dict, decoder=dict, target=dict, masking=dict, converted_from=dict, parents=list)
     wrong = [name for name, form in forms.items() if not isinstance(card.get(name) or form(), form)]
     grid = said(card, 'backbone', 'grid')
@@ -177,6 +177,15 @@ def card_of(content: object, path: str | os.PathLike) -> dict | None:
         raise ValueError(f'{path} says of itself, under {CARD_KEY}, what has another form than ours: '
                          f'{", ".join(wrong) or "backbone.grid"}')
     return card
+
+
+def _card_of_authors(content: object) -> dict | None:
+    """What the arguments say that the authors' pretraining script leaves in its checkpoints."""
+    args = said(content, 'args')
+    norm_pix, mask_ratio = (getattr(args, name, None) for name in ('norm_pix_loss', 'mask_ratio'))
+    if not isinstance(args, argparse.Namespace) or type(norm_pix) is not bool or type(mask_ratio) is not float:
+        return None
+    return dict(target=dict(norm_pix=norm_pix), masking=dict(mask_ratio=mask_ratio))
 
 
 def _from_folder(folder: Path) -> tuple[dict[str, Tensor], dict | None, str, Path, dict]:

@@ -92,6 +92,8 @@ def _with_facts(card: dict, facts: Mapping[str, object]) -> dict:
         form = _FORMS.get(name, int)
         if not isinstance(value, form):
             raise ValueError(f'{name}={value!r} is no {form.__name__}')
+        if name == 'std' and max(value, default=0) <= 1:
+            raise ValueError(f'std={value!r} is a share of 255, and so is mean: give both in pixel values, 0 to 255')
         *part, key = FACTS[name]
         holder = card
         if part:

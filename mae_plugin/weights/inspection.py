@@ -96,7 +96,7 @@ def _positions(pos_embed: Tensor, known: tuple[int, int] | None) -> str:
 
 
 def _provenance(weights: Weights, card: dict) -> dict[str, str]:
-    iteration = said(weights.rest, 'meta', 'iter')
+    place = dict(iteration=said(weights.rest, 'meta', 'iter'), epoch=weights.rest.get('epoch'))  # the authors' count
     found = {}
     if 'mean' in card:
         found['images'] = f'mean {card["mean"]}, std {card.get("std")}, {card.get("channel_order") or "no"} order'
@@ -106,9 +106,10 @@ def _provenance(weights: Weights, card: dict) -> dict[str, str]:
             found[name] = _plain(card[key])
     if card.get('parents'):
         found['started from'] = '; '.join(_plain(parent) for parent in card['parents'])
-    if isinstance(iteration, int):
-        resumable = 'with' if 'optimizer' in weights.rest else 'without'
-        found['training'] = f'iteration {iteration:,}, {resumable} the state that resuming needs'
+    for unit, number in place.items():
+        if isinstance(number, int):
+            resumable = 'with' if 'optimizer' in weights.rest else 'without'
+            found['training'] = f'{unit} {number:,}, {resumable} the state that resuming needs'
     args = weights.rest.get('args')
     if isinstance(args, argparse.Namespace):  # of the authors' scripts
         told = {key: value for key, value in vars(args).items()
