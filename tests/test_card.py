@@ -14,9 +14,10 @@ from tiny.tools import CONFIG, ROOT
 
 from mae_plugin.engine.checkpoint_hooks import CheckpointCardHook
 from mae_plugin.registry import MODELS
+from mae_plugin.utils.hashing import file_sha256
 from mae_plugin.weights.card import COMPARED, disagreements, lineage, make_card
 from mae_plugin.weights.checkpoint import card_of
-from mae_plugin.weights.files import CARD_KEY, file_sha256, save_safetensors
+from mae_plugin.weights.files import CARD_KEY, save_safetensors
 
 pytest_plugins = ['tiny.tools']
 

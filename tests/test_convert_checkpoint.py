@@ -12,10 +12,11 @@ from tiny.tools import load_tool
 
 from mae_plugin.models import PlainViT
 from mae_plugin.registry import MODELS
+from mae_plugin.utils.hashing import file_sha256
 from mae_plugin.weights.card import lineage
 from mae_plugin.weights.checkpoint import read_weights
 from mae_plugin.weights.convert import convert
-from mae_plugin.weights.files import CARD_KEY, content_sha256, file_sha256, save_safetensors
+from mae_plugin.weights.files import CARD_KEY, content_sha256, save_safetensors
 from mae_plugin.weights.formats import FORMATS, from_plugin
 from mae_plugin.weights.inspection import inspect_checkpoint
 from mae_plugin.weights.safe_load import load_file

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 
 from mae_plugin.models import PlainViT
 from mae_plugin.registry import MODELS
+from mae_plugin.utils.hashing import file_sha256
 from mae_plugin.weights.convert import convert
-from mae_plugin.weights.files import CARD_KEY, SHA256_KEY, content_sha256, file_sha256, save_safetensors
+from mae_plugin.weights.files import CARD_KEY, SHA256_KEY, content_sha256, save_safetensors
 from mae_plugin.weights.formats import FORMATS, from_plugin
 from mae_plugin.weights.inspection import inspect_checkpoint
 

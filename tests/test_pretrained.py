@@ -10,9 +10,9 @@ from mae_plugin.models.pos_embed import resample_pos_embed
 from mae_plugin.models.rel_pos import resample_side
 from mae_plugin.models.resize import resize
 from mae_plugin.registry import MODELS
+from mae_plugin.utils.hashing import file_sha256
 from mae_plugin.weights.checkpoint import read_weights
 from mae_plugin.weights.convert import convert
-from mae_plugin.weights.files import file_sha256
 from mae_plugin.weights.formats import FORMATS
 from mae_plugin.weights.inspection import inspect_checkpoint
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny.tools import ROOT, assert_plain, environment, run_tool  # noqa: F401
 
-from mae_plugin.weights.files import file_sha256
+from mae_plugin.utils.hashing import file_sha256
 from mae_plugin.weights.safe_load import load_file
 
 PRETRAIN = ROOT / 'configs/pretrain/mae_vit-mini-p8_digits.py'

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from mae_plugin.models import MaskedAutoencoder
 from mae_plugin.registry import HOOKS
+from mae_plugin.utils.hashing import file_sha256
 from mae_plugin.weights.card import COMPARED, OF_DECODER, disagreements, lineage, make_card
 from mae_plugin.weights.checkpoint import card_of, check_finite, kind_of
-from mae_plugin.weights.files import CARD_KEY, file_sha256
+from mae_plugin.weights.files import CARD_KEY
 from mae_plugin.weights.formats import recognise
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, bytearray, torch.Size, torch.dtype, torch.device)

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from mae_plugin.utils.cli import nearest
+from mae_plugin.utils.hashing import file_sha256
 from mae_plugin.utils.overrides import format_value, parse_value
 from mae_plugin.utils.run_config import find_file, load_config, newest_checkpoint, repository
 from mae_plugin.utils.schedule import fit_batch
@@ -294,14 +295,14 @@ class Chain:
             if checkpoint is None:
                 raise ValueError(f'stage {stage.name!r} ended without a checkpoint in {folder}')
             entry.update(checkpoint=os.path.relpath(checkpoint, self.work_dir), metrics=final_metrics(folder),
-                         checkpoint_sha256=_hash_file(checkpoint))
+                         checkpoint_sha256=file_sha256(checkpoint))
         entry['status'] = 'finished'
         self._save(stage, entry)
 
     def _check_parent(self, stage: Stage) -> None:
         parent = self.record[stage.init_from]
         path = self.work_dir / parent['checkpoint']
-        if not path.is_file() or _hash_file(path) != parent['checkpoint_sha256']:
+        if not path.is_file() or file_sha256(path) != parent['checkpoint_sha256']:
             raise ValueError(f'stage {stage.name!r} starts from {path} of stage {stage.init_from!r}, which is '
                              f'{"gone" if not path.is_file() else "not the file it made (its SHA-256 differs)"}: '
                              f'remove {self.work_dir / stage.init_from} to train it again')
@@ -365,14 +366,6 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 def _hash(inputs: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-
-
-def _hash_file(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _count(number: int | None) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .files import CARD_KEY, file_sha256
+from ..utils.hashing import file_sha256
+from .files import CARD_KEY
 from .formats import FORMATS, recognise, to_plugin
 from .huggingface import card_of_config, is_folder, read_folder
 from .safe_load import load_file, safetensors_metadata

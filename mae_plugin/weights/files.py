@@ -1,4 +1,4 @@
-"""Writing weights so that damage is seen when they are read, and telling one file from another."""
+"""Writing weights so that damage is seen when they are read."""
 
 import hashlib
 import json
@@ -12,15 +12,6 @@ from torch import Tensor
 
 CARD_KEY = 'mae_plugin'  # of a checkpoint's meta, and of the metadata of a .safetensors file
 SHA256_KEY = 'sha256'
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's bytes in hexadecimal, as ``sha256sum`` prints it."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        while chunk := file.read(2 ** 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def content_sha256(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
