@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from argparse import Namespace
 
 import pytest
@@ -15,7 +16,7 @@ from mae_plugin.registry import MODELS
 from mae_plugin.utils.hashing import file_sha256
 from mae_plugin.weights.card import lineage
 from mae_plugin.weights.checkpoint import read_weights
-from mae_plugin.weights.convert import convert
+from mae_plugin.weights.convert import FACTS, convert
 from mae_plugin.weights.files import CARD_KEY, content_sha256, save_safetensors
 from mae_plugin.weights.formats import FORMATS, from_plugin
 from mae_plugin.weights.inspection import inspect_checkpoint
@@ -359,3 +360,15 @@ def test_the_kind_of_a_file(model, tmp_path, name, kind):
     torch.save(state | {name: torch.zeros(5, 48), 'optimizer': {'state': {}, 'lr': 1}, 'epoch': 3}, tmp_path / 'a.pth')
     weights = read_weights(tmp_path / 'a.pth')
     assert weights.kind == kind and weights.rest == {'optimizer': {'state': {}, 'lr': 1}, 'epoch': 3}
+
+
+def test_help_names_every_format_and_fact(capsys):
+    with pytest.raises(SystemExit):
+        run('--help')
+    words = set(re.findall(r'\w+', capsys.readouterr().out))
+    assert words >= {*FORMATS, *FACTS}
+
+
+def test_an_unknown_format(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match='keras is no format; there are huggingface, .*timm'):
+        run(checkpoint, tmp_path / 'out.pth', '--to', 'keras')

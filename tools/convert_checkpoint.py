@@ -13,19 +13,19 @@ from mae_plugin.utils.cli import leave, run_cli  # noqa: E402
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    from mae_plugin.weights.convert import FACTS
-    from mae_plugin.weights.formats import FORMATS
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('source', metavar='IN', help='a file of any of the formats, which is recognised, a folder of '
                         "transformers', or timm://NAME")
     parser.add_argument('target', metavar='OUT', help='the new file, .pth or .safetensors; for huggingface also a '
                         'folder, for from_pretrained')
-    parser.add_argument('--to', required=True, choices=sorted(FORMATS), help='the format of OUT')
+    parser.add_argument('--to', required=True, metavar='FORMAT', help='the format of OUT: plugin (ours), authors, '
+                        'timm, huggingface, mmpretrain, mmseg, mmdet or detectron2')
     parser.add_argument('--encoder-only', action='store_true', help='leave out the decoder and the heads')
     parser.add_argument('--overwrite', action='store_true', help='replace OUT if it exists')
     parser.add_argument(
         '--facts', nargs='+', action='extend', default=[], metavar='KEY=VALUE', help='what the tensors do not tell and '
-        f'the file does not say: {", ".join(FACTS)}; mean and std in pixel values, 0 to 255; a folder needs them')
+        'the file does not say: mean and std in pixel values, 0 to 255, num_heads, decoder_num_heads, norm_pix, '
+        'mask_ratio; a folder needs them')
     parser.add_argument('--debug', action='store_true', help='show the whole traceback of an error')
     return parser.parse_args(argv)
 
@@ -45,8 +45,8 @@ def parse_fact(text: str) -> tuple[str, object]:
 
 def main(argv: Sequence[str]) -> None:
     """Convert."""
-    from mae_plugin.weights.convert import convert, has_card
     args = parse_args(argv)
+    from mae_plugin.weights.convert import convert, has_card  # after --help, for it imports torch
     facts = dict(map(parse_fact, args.facts))
     weights = convert(args.source, args.target, args.to, args.encoder_only, args.overwrite, facts)
     print(f'{args.source} ({weights.format}, {weights.kind}) -> {args.target} ({args.to}): '

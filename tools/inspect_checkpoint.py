@@ -22,8 +22,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> None:
     """Inspect."""
-    from mae_plugin.weights.inspection import inspect_checkpoint
     args = parse_args(argv)
+    from mae_plugin.weights.inspection import inspect_checkpoint  # after --help, for it imports torch
     facts = inspect_checkpoint(args.file)
     if args.json:
         print(json.dumps(facts, indent=2))
