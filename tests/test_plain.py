@@ -80,6 +80,37 @@ def test_in_bfloat16_the_gradients_point_the_same_way(name):
     assert torch.cosine_similarity(fast[1], plain[1], dim=0) > .999
 
 
+def curve(model, loss, steps=200, **adamw):
+    """Losses of ``steps`` steps on four fixed batches."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3, betas=(.9, .95), **adamw)
+    batches = torch.nn.functional.interpolate(images(size=16, side=8), size=64, mode='bilinear').split(4)
+    losses = []
+    for i in range(steps):
+        torch.manual_seed(i)
+        imgs = batches[i % 4]
+        value = loss(model, imgs, model.masking(imgs, (4, 4)))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    return torch.tensor(losses)
+
+
+def own_loss(model, imgs, mask):
+    return model.head.loss(model.neck(model.backbone(imgs, mask), mask), imgs, mask)['loss']
+
+
+def test_200_steps_of_the_fast_path_overlie_those_of_the_plain_one():
+    plain = curve(build(), plain_loss)
+    model = switched('activation checkpointing')
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.backend = 'matmul'
+    fast = curve(model, own_loss, fused=True)
+    assert plain[-20:].mean() < .5 * plain[:20].mean(), 'nothing was learned'
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=0)
+
+
 def test_a_bf16_residual_stream_is_one_and_close():
     model = build(bf16_residual=True, neck=dict(bf16_residual=True))
     seen = []
