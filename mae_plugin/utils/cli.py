@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _TRACEBACK = 'Traceback (most recent call last):'
+_OUT_OF_MEMORY = re.compile(r"CUDA out of memory(\. Tried to allocate [\d.]+ \w+)?"
+                            r"|can't allocate memory(: you tried to allocate \d+ bytes)?")
 _work_dir: Path | None = None
 
 
@@ -92,6 +94,10 @@ def describe(error: BaseException) -> str:
         return _unknown_type(unknown[1].strip('`\'"'))
     if name in ('ValueError', 'KeyError', 'OSError', 'FileNotFoundError') and ' ' in text:
         return text
+    full = _OUT_OF_MEMORY.search(text)
+    if full:
+        return (f'{full[0]}. What needs less: a smaller train_dataloader.batch_size (--fit-batch accumulate keeps the '
+                'recipe), model.backbone.with_cp=True (activation checkpointing), half precision (--amp)')
     return f'{name}: {text}{where}'
 
 
