@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import tiny_mae_cfg
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mae_plugin.models.layers import Attention
 from mae_plugin.models.plain import PARTS, plain_loss
@@ -143,6 +144,19 @@ def test_activation_checkpointing_drops_the_same_paths_again():
         torch.manual_seed(3)
         found.append(loss_and_gradients(model, model(images(size=16))[0].square().mean(dim=(0, 1)) @ torch.arange(48.)))
     assert_equal(*found)
+
+
+def test_the_backward_pass_copies_no_more_than_it_must():
+    """Slices of all tokens and swapped axes cost a copy of every gradient of the tokens, for nothing."""
+    class Calls(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            calls.append(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+    calls, model = [], build(with_cls_token=False)
+    x = model.backbone.blocks[0](images(size=2).flatten(1)[:, :48 * 16].view(2, 16, 48).requires_grad_())
+    with Calls():
+        x.sum().backward()
+    assert 'mm' in calls and not {'clone', 'slice_backward', 'select_backward'} & set(calls)
 
 
 def test_unknown_parts_name_the_known():

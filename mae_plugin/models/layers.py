@@ -136,7 +136,8 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, N, parts * dim) to ``parts`` times (B, heads, N, head_dim)."""
-        return x.unflatten(2, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        # Taken apart before the axes are swapped: the backward pass then puts the gradients together in place.
+        return tuple(part.transpose(1, 2) for part in x.unflatten(2, (parts, self.num_heads, -1)).unbind(2))
 
 
 class ResidualConv(nn.Module):
@@ -209,7 +210,9 @@ class Block(nn.Module):
     def _forward(self, x: Tensor, grid: tuple[int, int] | None, num_queries: int | None) -> Tensor:
         attention = self._attend_in_windows if self.window_size else self.attn
         y = attention(self.norm1(x), grid, num_queries)
-        x = x[:, -y.size(1):] + self.drop_path(self.ls1(y))
+        if num_queries is not None:  # else a slice of all tokens would cost its backward pass, zeros and a copy
+            x = x[:, -num_queries:]
+        x = x + self.drop_path(self.ls1(y))
         x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
         if self.residual is not None:
             x = self.residual(x.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
