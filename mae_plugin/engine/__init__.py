@@ -1,6 +1,7 @@
 """Training engine: loops, hooks, optimizers with their wrappers, and metrics."""
 
 from .checkpoint_hooks import CheckpointCardHook, CheckpointFitsHook, PlainCheckpointHook
+from .distributed import DistributedDataParallel, FSDPStrategy
 from .hooks import HalfGradientHook, LastValidationHook, MeanLossHook
 from .knn import KNNHook, knn_accuracy, knn_scores
 from .lars import Lars
@@ -11,8 +12,8 @@ from .optim_wrapper import AutocastOptimWrapper
 from .robustness import MeanCorruptionError, SynsetAccuracy
 
 __all__ = [
-    'AutocastOptimWrapper', 'CheckpointCardHook', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor',
-    'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
+    'AutocastOptimWrapper', 'CheckpointCardHook', 'CheckpointFitsHook', 'DistributedDataParallel', 'FSDPStrategy',
+    'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
     'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook',
     'PlainCheckpointHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
 ]
