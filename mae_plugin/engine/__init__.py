@@ -2,6 +2,7 @@
 
 from .checkpoint_hooks import CheckpointCardHook, CheckpointFitsHook, PlainCheckpointHook
 from .distributed import DistributedDataParallel, FSDPStrategy
+from .float8 import Float8Hook
 from .hooks import HalfGradientHook, LastValidationHook, MeanLossHook
 from .knn import KNNHook, knn_accuracy, knn_scores
 from .lars import Lars
@@ -13,7 +14,7 @@ from .robustness import MeanCorruptionError, SynsetAccuracy
 
 __all__ = [
     'AutocastOptimWrapper', 'CheckpointCardHook', 'CheckpointFitsHook', 'DistributedDataParallel', 'FSDPStrategy',
-    'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
+    'Float8Hook', 'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
     'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook',
     'PlainCheckpointHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
 ]
