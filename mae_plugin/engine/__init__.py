@@ -14,7 +14,7 @@ from .robustness import MeanCorruptionError, SynsetAccuracy
 
 __all__ = [
     'AutocastOptimWrapper', 'CheckpointCardHook', 'CheckpointFitsHook', 'DistributedDataParallel', 'FSDPStrategy',
-    'Float8Hook', 'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
-    'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook',
-    'PlainCheckpointHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
+    'Float8Hook', 'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars',
+    'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError',
+    'MeanLossHook', 'PlainCheckpointHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
 ]

@@ -80,8 +80,8 @@ def _join_on_the_cpu(cfg) -> None:
 def _check_fsdp(cfg, strategy: str) -> None:
     """Name what computes something else, or nothing, where a process holds only a share of each parameter."""
     if strategy == 'FSDPStrategy':
-        raise ValueError("strategy.type='FSDPStrategy', MMEngine's, cannot resume with this PyTorch, and its parameters "
-                         "have lost the shapes that weight decay goes by: use type='mae_plugin.FSDPStrategy'")
+        raise ValueError("strategy.type='FSDPStrategy', MMEngine's, cannot resume with PyTorch from 2.1 on, and all "
+                         "parameters look like biases there, without weight decay: use type='mae_plugin.FSDPStrategy'")
     if strategy != 'mae_plugin.FSDPStrategy':
         return
     wrapper = cfg.get('optim_wrapper') or {}
@@ -180,8 +180,7 @@ class FSDPStrategy(MMFSDPStrategy):
         return super().load_checkpoint(filename, **{**kwargs, 'map_location': 'cpu'})
 
     def optim_state_dict(self) -> dict:
-        """The state of the whole optimizer, its parameters by name, on rank 0; on the others of nothing but settings.
-        """
+        """The state of the whole optimizer, its parameters by name; on other ranks than 0 nothing but settings."""
         wrapper = self.optim_wrapper
         extras = {key: value for key, value in wrapper.state_dict().items() if key not in ('state', 'param_groups')}
         return {**FullyShardedDataParallel.optim_state_dict(self.model, wrapper.optimizer), **extras}

@@ -23,8 +23,8 @@ class Float8Hook(Hook):
     on 6 blocks of width 192, the gradients of a step in fp8 and in bfloat16 have a cosine of COSINE, and the losses of
     100 steps differ by CURVE on average (docs/distributed.md). Its speed and its effect on accuracy were not measured.
 
-    Names of parameters, optimizer and checkpoints are as ever, so a run may resume with it or without. The decoder stays
-    as it is: at a width of 512, rounding costs more than multiplying in fp8 saves.
+    Names of parameters, optimizer and checkpoints are as ever, so a run may resume with it or without. The decoder
+    stays as it is: at a width of 512, rounding costs more than multiplying in fp8 saves.
 
     Args:
         linears: Names of the layers within a block of ``model.backbone.blocks``.
@@ -75,7 +75,7 @@ class Float8Hook(Hook):
                              'model.backbone.blocks')
         for name, layer in chosen.items():
             if layer.in_features % 16 or layer.out_features % 16:
-                raise ValueError(f'mae_plugin.Float8Hook: blocks.{name} is {layer.in_features} to {layer.out_features}, '
+                raise ValueError(f'Float8Hook: blocks.{name} is {layer.in_features} to {layer.out_features}, '
                                  'and fp8 needs multiples of 16: leave its name out of linears')
         narrow = min(min(layer.in_features, layer.out_features) for layer in chosen.values())
         if narrow < _WIDE_ENOUGH:

@@ -1,8 +1,7 @@
 """What the processes of :mod:`tiny.processes` need."""
 
-import matplotlib.figure
-import mmengine._strategy
-import mmengine.runner
+import matplotlib.figure  # noqa: F401
+import mmengine.runner  # noqa: F401
 import yapf.yapflib.yapf_api  # noqa: F401
 
 import mae_plugin.datasets.label_checks
