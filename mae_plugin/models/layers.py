@@ -2,10 +2,12 @@
 
 import torch
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from timm.layers import DropPath, LayerScale, Mlp
 from torch import Tensor, nn
 
 from ..registry import MODELS
+from .attention import attend
 from .window import window_partition, window_unpartition
 
 LAYER_NORM_EPS = 1e-6  # of MAE and ViTDet; torch's default is 1e-5
@@ -33,6 +35,11 @@ class LayerNorm2d(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise every position over its channels."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+
+
+def residual_stream(x: Tensor, bf16: bool) -> Tensor:
+    """Tokens as the blocks add to them: in float32, or with ``bf16`` in bfloat16 where autocast is on."""
+    return x.bfloat16() if bf16 and torch.is_autocast_enabled(x.device.type) else x
 
 
 class PatchEmbed(nn.Module):
@@ -91,9 +98,14 @@ class Attention(nn.Module):
         num_heads: Heads; must divide ``dim``.
         rel_pos: Gives a bias on the logits from the unscaled queries and the grid, or None.
 
+    Attributes:
+        backend: Which kernel computes it, see :func:`~mae_plugin.models.attention.attend`.
+
     Raises:
         ValueError: If ``num_heads`` does not divide ``dim``.
     """
+
+    backend = 'default'
 
     def __init__(self, dim: int, num_heads: int, rel_pos: nn.Module | None = None) -> None:
         super().__init__()
@@ -123,7 +135,7 @@ class Attention(nn.Module):
             q, = self._heads(F.linear(x[:, -num_queries:], weight[:dim], bias[:dim]), 1)
             k, v = self._heads(F.linear(x, weight[dim:], bias[dim:]), 2)
         bias = None if self.rel_pos is None else self.rel_pos(q, grid)
-        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        x = attend(q, k, v, bias, self.backend)
         return self.proj(x.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
@@ -175,13 +187,14 @@ class Block(nn.Module):
         window_size: Side of the windows attention is confined to, in patches; 0 for all tokens.
         rel_pos: Relative position module of the attention, or None.
         residual_conv: Append a :class:`ResidualConv`, ``residual``.
+        with_cp: Activation checkpointing: keep only the block's input, and compute the rest again in the backward pass.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4., drop_path: float = 0.,
                  init_values: float | None = None, window_size: int = 0, rel_pos: nn.Module | None = None,
-                 residual_conv: bool = False) -> None:
+                 residual_conv: bool = False, with_cp: bool = False) -> None:
         super().__init__()
-        self.window_size = window_size
+        self.window_size, self.with_cp = window_size, with_cp
         self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.attn = Attention(dim, num_heads, rel_pos)
         self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
@@ -193,8 +206,13 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None, num_queries: int | None = None) -> Tensor:
         """Tokens (B, N, dim) to (B, N, dim), or to the last ``num_queries`` of them; see :class:`Attention`."""
-        attend = self._attend_in_windows if self.window_size else self.attn
-        y = attend(self.norm1(x), grid, num_queries)
+        if self.with_cp and self.training and torch.is_grad_enabled():
+            return torch.utils.checkpoint.checkpoint(self._forward, x, grid, num_queries, use_reentrant=False)
+        return self._forward(x, grid, num_queries)
+
+    def _forward(self, x: Tensor, grid: tuple[int, int] | None, num_queries: int | None) -> Tensor:
+        attention = self._attend_in_windows if self.window_size else self.attn
+        y = attention(self.norm1(x), grid, num_queries)
         x = x[:, -y.size(1):] + self.drop_path(self.ls1(y))
         x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
         if self.residual is not None:

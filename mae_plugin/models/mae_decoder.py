@@ -9,7 +9,7 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .layers import LAYER_NORM_EPS, Block, init_transformer
+from .layers import LAYER_NORM_EPS, Block, init_transformer, residual_stream
 from .masking import PatchMask
 from .pos_embed import resample_pos_embed, sincos_pos_embed
 
@@ -31,6 +31,8 @@ class MAEDecoder(BaseModule):
         decoder_depth: Number of blocks.
         decoder_num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over ``decoder_embed_dim``.
+        with_cp: Activation checkpointing of every block, as in :class:`PlainViT`.
+        bf16_residual: A residual stream in bfloat16, as in :class:`PlainViT`.
     """
 
     def __init__(self,
@@ -42,17 +44,19 @@ class MAEDecoder(BaseModule):
                  decoder_depth: int = 8,
                  decoder_num_heads: int = 16,
                  mlp_ratio: float = 4.,
+                 with_cp: bool = False,
+                 bf16_residual: bool = False,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         if decoder_depth < 1:
             raise ValueError(f'decoder_depth={decoder_depth}: a decoder has at least one block')
         (H, W), (p, q) = to_2tuple(img_size), to_2tuple(patch_size)
-        self.grid = (H // p, W // q)
+        self.grid, self.bf16_residual = (H // p, W // q), bf16_residual
         self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_embed_dim))
         self.decoder_pos_embed = nn.Parameter(sincos_pos_embed(decoder_embed_dim, self.grid), requires_grad=False)
         self.decoder_blocks = nn.ModuleList(
-            Block(decoder_embed_dim, decoder_num_heads, mlp_ratio) for _ in range(decoder_depth))
+            Block(decoder_embed_dim, decoder_num_heads, mlp_ratio, with_cp=with_cp) for _ in range(decoder_depth))
         self.decoder_norm = nn.LayerNorm(decoder_embed_dim, eps=LAYER_NORM_EPS)
         self.decoder_pred = nn.Linear(decoder_embed_dim, out_dim)
 
@@ -61,7 +65,7 @@ class MAEDecoder(BaseModule):
         x = self.decoder_embed(latents[-1])  # (B, 1 + K, C)
         num_pred = mask.ids_pred.size(1)
         x = torch.cat([x, self.mask_token.to(x.dtype).expand(x.size(0), num_pred, -1)], dim=1)
-        x = x + self._positions(mask)
+        x = residual_stream(x + self._positions(mask), self.bf16_residual)
         for block in self.decoder_blocks[:-1]:
             x = block(x)
         x = self.decoder_blocks[-1](x, num_queries=num_pred)

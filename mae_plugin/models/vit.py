@@ -10,7 +10,7 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .layers import LAYER_NORM_EPS, Block, PatchEmbed, init_transformer
+from .layers import LAYER_NORM_EPS, Block, PatchEmbed, init_transformer, residual_stream
 from .masking import PatchMask
 from .pos_embed import resample_pos_embed, sincos_pos_embed
 
@@ -55,6 +55,9 @@ class PlainViT(BaseModule):
             0.5 is half a block, the MLP of the last one with its norm; 0 freezes the whole encoder, as linear probing
             does; None trains all. What pretraining does not have (``fc_norm``, relative position, layer scale,
             convolutions between windows) is always trained.
+        with_cp: Activation checkpointing of every block: less memory, a third more computation, the same numbers.
+        bf16_residual: Under autocast, keep the sum that the blocks add to in bfloat16: fewer bytes to move, but not the
+            authors' numerics, who keep it in float32. Its effect on accuracy was not measured.
         init_cfg: Usually ``dict(type='mae_plugin.MAEPretrained', checkpoint=...)``.
 
     Raises:
@@ -80,11 +83,13 @@ class PlainViT(BaseModule):
                  rel_pos: dict | None = None,
                  freeze_pos_embed: bool = False,
                  trainable_blocks: float | None = None,
+                 with_cp: bool = False,
+                 bf16_residual: bool = False,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.img_size, self.patch_size = tuple(to_2tuple(img_size)), tuple(to_2tuple(patch_size))
         self.in_chans, self.embed_dim, self.depth = in_chans, embed_dim, depth
-        self.out_type, self.with_cls_token = out_type, with_cls_token
+        self.out_type, self.with_cls_token, self.bf16_residual = out_type, with_cls_token, bf16_residual
         self.out_indices = self._block_indexes('out_indices', out_indices)
         windowed = self._block_indexes('window_block_indexes', window_block_indexes)
         convolved = self._block_indexes('conv_block_indexes', conv_block_indexes)
@@ -102,7 +107,8 @@ class PlainViT(BaseModule):
             Block(embed_dim, num_heads, mlp_ratio, drop_path[i], init_values,
                   window_size if i in windowed else 0,
                   self._build_rel_pos(rel_pos, num_heads, window_size if i in windowed else 0),
-                  residual_conv=i in convolved)
+                  residual_conv=i in convolved,
+                  with_cp=with_cp)
             for i in range(depth))
         # Only the norm that the output uses exists, and blocks that never run are frozen: a parameter that waits for a
         # gradient in vain would stop DDP.
@@ -149,7 +155,7 @@ class PlainViT(BaseModule):
             x = self.patch_embed(imgs, mask.ids_keep) + patch_pos[0][mask.ids_keep]
         if self.with_cls_token:
             x = torch.cat([(self.cls_token + cls_pos).expand(x.size(0), -1, -1), x], dim=1)
-        return x
+        return residual_stream(x, self.bf16_residual)
 
     def _taps(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
         """The maps (B, C, h, w) after the blocks ``out_indices``; later blocks do not run."""
