@@ -105,13 +105,21 @@ class AuthorsContender(Contender):
         return torch.autocast(self.device.type, getattr(torch, self.dtype) if mixed else None, enabled=mixed)
 
 
+def check_clone(clone: str | Path) -> None:
+    """Raise ValueError if there is no clone of the authors' repository."""
+    for name in ('models_mae.py', 'engine_pretrain.py', 'util/misc.py'):
+        if not (Path(clone).expanduser() / name).is_file():
+            raise ValueError(f'--authors {clone}: there is no {name}; give the folder of a clone of '
+                             'https://github.com/facebookresearch/mae')
+
+
 def _step_without_scaler(loss: Tensor, optimizer: torch.optim.Optimizer, **_) -> None:
     loss.backward()
     optimizer.step()
 
 
 def _block(fused: bool):
-    """timm's block that accepts the argument of old; without ``fused`` attention is two products and a softmax."""
+    """A block of timm that accepts the argument of old; without ``fused`` attention is two products and a softmax."""
     def build(*args, qk_scale: None = None, **kwargs) -> nn.Module:
         block = timm_vit.Block(*args, **kwargs)
         block.attn.fused_attn = fused
@@ -134,10 +142,7 @@ def _patched() -> Iterator[None]:
 
 def _import(clone: Path) -> list[types.ModuleType]:
     """Their modules of the model, the loop and the scaler, without leaving ``util`` and others among the modules."""
-    absent = [name for name in ('models_mae.py', 'engine_pretrain.py', 'util/misc.py') if not (clone / name).is_file()]
-    if absent:
-        raise ValueError(f'--authors {clone}: there is no {absent[0]}; give the folder of a clone of '
-                         'https://github.com/facebookresearch/mae')
+    check_clone(clone)
     ours = {name: module for name, module in sys.modules.items() if name == 'util' or name.startswith('util.')}
     for name in ours:
         del sys.modules[name]
