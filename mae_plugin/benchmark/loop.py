@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from mae_plugin.benchmark.contenders import NUM_BATCHES, images_of, quiet, runner_on_random_images
+from mae_plugin.benchmark.contenders import NUM_BATCHES, built_model, images_of, quiet, runner_on_random_images
 from mae_plugin.benchmark.matmul import seconds
 
 
@@ -17,13 +17,14 @@ class _BetweenHook(Hook):
 
     Args:
         steps: Length of a block.
+        rounds: After so many blocks of each, and one for warming up, the run ends.
         batches: What the bare step gets in turn.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, steps: int, batches: list[dict]) -> None:
-        self.steps, self.batches = steps, itertools.cycle(batches)
+    def __init__(self, steps: int, rounds: int, batches: list[dict]) -> None:
+        self.steps, self.rounds, self.batches = steps, rounds, itertools.cycle(batches)
         self.in_loop: list[float] = []
         self.bare: list[float] = []
 
@@ -42,6 +43,7 @@ class _BetweenHook(Hook):
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
         elapsed, = seconds(lambda: self._bare_steps(runner), device, 1)
         self.bare.append(elapsed / self.steps)
+        runner.train_loop.stop_training = len(self.bare) > self.rounds
         self._restart()
 
     def _bare_steps(self, runner) -> None:
@@ -68,11 +70,34 @@ def time_loop(cfg: Config, batch: int, dtype: str | None, steps: int, rounds: in
     """
     if dtype:
         cfg.optim_wrapper.dtype = dtype
-    cfg.train_cfg.max_iters = steps * (rounds + 1)
     runner = runner_on_random_images(cfg, batch, work_dir)
-    hook = _BetweenHook(steps, [dict(inputs=imgs) for imgs in images_of(
+    hook = _BetweenHook(steps, rounds, [dict(inputs=imgs) for imgs in images_of(
         cfg, batch, NUM_BATCHES, 'cuda' if torch.cuda.is_available() else 'cpu')])
     runner.register_hook(hook)
     with quiet():
         runner.train()
     return dict(in_loop=hook.in_loop[1:], bare=hook.bare[1:])
+
+
+class _LossesHook(Hook):
+
+    def __init__(self, steps: int) -> None:
+        self.steps, self.losses = steps, []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        self.losses.append(outputs['loss'].clone())
+        runner.train_loop.stop_training = len(self.losses) >= self.steps
+
+
+def losses_in_loop(cfg: Config, batch: int, dtype: str | None, steps: int, work_dir: Path) -> list[float]:
+    """The first losses of the training loop on random images; see :func:`time_loop`."""
+    if dtype:
+        cfg.optim_wrapper.dtype = dtype
+    runner = runner_on_random_images(cfg, batch, work_dir)
+    runner.model.load_state_dict(built_model(cfg).state_dict())
+    runner.model.init_weights = lambda: None
+    hook = _LossesHook(steps)
+    runner.register_hook(hook)
+    with quiet():
+        runner.train()
+    return [loss.item() for loss in hook.losses]

@@ -91,7 +91,7 @@ def contender_step(contender: Contender, imgs: Tensor, warmup: int = 0) -> tuple
             loss = contender.train([batch])
     finally:
         handle.remove()
-    return torch.as_tensor(loss), contender.our_names(gradients)
+    return torch.as_tensor(loss).detach(), contender.our_names(gradients)
 
 
 def compare(reference: tuple[Tensor, dict[str, Tensor]], other: tuple[Tensor, dict[str, Tensor]], dtype: str) -> Parity:

@@ -43,16 +43,21 @@ def _cpu_name() -> str:
 def markdown(result: dict) -> str:
     """All tables of a result of ``tools/benchmark.py step``."""
     rows = result['rows']
+    if result.get('gates'):
+        return _table(['contender', 'precision', 'may it become the default', 'parity with the plain path'], [
+            [row['name'], row['dtype'] or 'its own', _verdict(row), row['error'] or _parity(row)] for row in rows])
     parts = [_table(['contender', 'precision', 'batch', 'images/s', 'ms a step (least to most)', 'peak GiB', 'MFU',
                      'matmul TFLOP/s', 'first step s', 'parity'], [_main_line(row) for row in rows])]
     timed = [row for row in rows if row.get('seconds')]
     for batch in dict.fromkeys(row['batch'] for row in timed):
         same = [row for row in timed if row['batch'] == batch]
+        columns = [row for row in same if row['project'] != 'plugin' or not row['variant']]
         if len(same) > 1:
             parts.append(f'Batch {batch}: how many times as fast a row is as a column, median of the rounds (least to '
                          'most); the same contender twice is the noise.\n')
-            parts.append(_table(['', *map(_label, same)], [
-                [_label(row), *(_ratio(row, other) if row is not other else '' for other in same)] for row in same]))
+            parts.append(_table(['', *map(_label, columns)], [
+                [_label(row), *(_ratio(row, other) if row is not other else '' for other in columns)]
+                for row in same]))
     split = [row for row in timed if isinstance(row.get('split'), dict) and 'error' not in row['split']]
     if split:
         parts.append('Milliseconds of the parts of a step, in a run of its own.\n')
@@ -120,20 +125,33 @@ def _label(row: dict) -> str:
     return f"{row['name']} {row['dtype'] or ''}".strip()
 
 
+def _verdict(row: dict) -> str:
+    if row['error']:
+        return 'not measured'
+    return 'no' if row['parity']['failed'] or row['other_numerics'] else 'yes'
+
+
+def _parity(row: dict) -> str:
+    failed = ', '.join(row['parity'].get('failed', []))
+    levels = '; '.join(
+        f"{level['dtype']} loss {level['loss']:.0e}, gradients "
+        + (f"{level['gradient']:.0e}, of one tensor at most {level['worst']:.0e}" if level['dtype'] == 'float32'
+           else f"cosine {level['cosine']:.5f}") for level in row['parity'].get('levels', []))
+    if failed:
+        return f"{'other numerics' if row['other_numerics'] else 'FAILED'}: {failed}"
+    return levels or '–'
+
+
 def _main_line(row: dict) -> list[str]:
-    parity = row.get('parity') or {}
-    levels = '; '.join(f"{level['dtype']} loss {level['loss']:.0e}, gradients "
-                       + (f"{level['gradient']:.0e}" if level['dtype'] == 'float32' else f"cosine {level['cosine']:.5f}")
-                       for level in parity.get('levels', []))
-    if parity.get('failed'):
-        levels = ('other numerics: ' if row['other_numerics'] else 'FAILED: ') + ', '.join(parity['failed'])
+    levels = _parity(row)
     line = [row['name'], row['dtype'] or 'its own', str(row['batch'])]
     if not row.get('seconds'):
-        return [*line, '–', row.get('error', '–'), *['–'] * 4, levels or '–']
+        return [*line, '–', row.get('error', '–'), *['–'] * 4, levels]
     found = summary(row)
-    return [*line, f"{found['images_per_second']:.4g}", f"{found['ms']:.4g} ({found['ms_min']:.4g} to "
-            f"{found['ms_max']:.4g})", f"{row['peak'] / 2**30:.1f}" if row.get('peak') else '–',
-            f"{found['mfu']:.1%}" if found['mfu'] else '–', f"{found['rate'] / 1e12:.3g}", f"{row['first']:.3g}", levels]
+    return [*line, f"{found['images_per_second']:.4g}",
+            f"{found['ms']:.4g} ({found['ms_min']:.4g} to {found['ms_max']:.4g})",
+            f"{row['peak'] / 2**30:.1f}" if row.get('peak') else '–', f"{found['mfu']:.1%}" if found['mfu'] else '–',
+            f"{found['rate'] / 1e12:.3g}", f"{row['first']:.3g}", levels]
 
 
 def _ratio(row: dict, other: dict) -> str:

@@ -21,7 +21,7 @@ from mae_plugin.benchmark import contenders, parity
 from mae_plugin.benchmark.authors import AuthorsContender, check_clone
 from mae_plugin.benchmark.contenders import Contender, built_model, images_of
 from mae_plugin.benchmark.flops import training_flops
-from mae_plugin.benchmark.loop import time_loop
+from mae_plugin.benchmark.loop import losses_in_loop, time_loop
 from mae_plugin.benchmark.matmul import matmul_rate, seconds
 from mae_plugin.utils.overrides import apply_overrides
 
@@ -50,7 +50,8 @@ class Spec:
     @property
     def name(self) -> str:
         """For tables."""
-        return ' '.join([self.project, self.variant.partition(':')[0], '(again)' if self.again else '']).strip()
+        words = [self.project, self.variant.partition(':')[0], '(again)' if self.again else '']
+        return ' '.join(word for word in words if word)
 
     @property
     def other_numerics(self) -> bool:
@@ -99,9 +100,12 @@ class Session:
                 continue
             found.append(parity.compare(reference, parity.contender_step(contender, imgs, warmup), contender.dtype))
             contender.close()
+        failed = [f'{level.dtype} {why}' for level in found for why in level.failed]
+        if 'prefetch' in self.spec.variant or 'fast' in self.spec.variant:  # which only the loop does
+            difference = self._effect_of_prefetch(batch)
+            failed += [f'float32 losses in the loop {difference:.1e} (limit 1e-06)'] if not difference <= 1e-6 else []
         torch.backends.cudnn.allow_tf32 = True
-        return dict(levels=[level.as_dict() for level in found],
-                    failed=[f'{level.dtype} {why}' for level in found for why in level.failed])
+        return dict(levels=[level.as_dict() for level in found], failed=failed)
 
     def warm_up(self, steps: int) -> dict:
         """Build the contender and run ``steps`` steps.
@@ -158,9 +162,10 @@ class Session:
         for step in range(steps):
             contender.set_lr(lr * min(1., (step + 1) / 20))
             torch.manual_seed(step)
-            losses.append(torch.as_tensor(contender.train([next(batches)])).clone())  # a graph writes to the same place
+            loss = torch.as_tensor(contender.train([next(batches)]))
+            losses.append(loss.detach().clone())  # a graph writes to the same place again
         self._free()
-        return [float(loss) for loss in losses]
+        return [loss.item() for loss in losses]
 
     def loop(self, steps: int, rounds: int) -> dict[str, list[float]]:
         """Seconds of a step inside the training loop of ``tools/train.py``, and of the bare step, in turns.
@@ -184,13 +189,21 @@ class Session:
         if spec.project == 'plugin':
             return contenders.PluginContender(*args, Path(self._work_dir.name), variant=spec.variant)
         if spec.project.startswith('mmpretrain'):
-            return contenders.MMPretrainContender(*args, Path(self._work_dir.name), merged=spec.project.endswith('merged'))
+            merged = spec.project == 'mmpretrain-merged'
+            return contenders.MMPretrainContender(*args, Path(self._work_dir.name), merged)
         return AuthorsContender(spec.clone, *args, port=spec.project.endswith('port'))
 
-    def _with_options(self) -> Config:
+    def _with_options(self, *options: str) -> Config:
         cfg = copy.deepcopy(self.cfg)
-        apply_overrides(cfg, contenders.variant_options(self.spec.variant))
+        apply_overrides(cfg, [*contenders.variant_options(self.spec.variant), *options])
         return cfg
+
+    def _effect_of_prefetch(self, batch: int) -> float:
+        """Largest relative difference between the losses of the training loop with and without prefetching."""
+        with_it, without = (
+            losses_in_loop(self._with_options(*off), batch, 'float32', 4, Path(self._work_dir.name))
+            for off in ([], contenders.variant_options('no-prefetch')))
+        return max(abs(a / b - 1) for a, b in zip(with_it, without, strict=True))
 
     def _steps(self, count: int) -> None:
         self.contender.train(list(itertools.islice(self._batches, count)))

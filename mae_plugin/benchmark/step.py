@@ -1,8 +1,8 @@
 """Training steps of several contenders side by side: parity first, then times in turns."""
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from mmengine.config import Config
@@ -13,7 +13,8 @@ Say = Callable[[str], None]
 
 
 def measure(cfg: Config, specs: Sequence[Spec], batches: Sequence[int], rounds: int, steps: int, curves: int = 0,
-            gate_batch: int = 8, gate_only: bool = False, loop: bool = False, say: Say = print) -> dict:
+            gate_batch: int = 8, gate_only: bool = False, loop: bool = False, known: Sequence[dict] = (),
+            say: Say = print, save: Callable[[dict], None] = lambda result: None) -> dict:
     """Compare training steps.
 
     On a GPU every contender has a process of its own, and gives its memory back after each turn; on the CPU one process
@@ -29,7 +30,9 @@ def measure(cfg: Config, specs: Sequence[Spec], batches: Sequence[int], rounds: 
         gate_batch: Batch size of the parity gate.
         gate_only: Measure nothing else.
         loop: Also compare the first contender's step with the same inside the training loop.
+        known: Rows of an earlier result for the same config, whose parity counts.
         say: Told what goes on.
+        save: Given the result after each batch size.
 
     Returns:
         ``rows``, one for each contender and batch size; ``curves`` by contender; ``in_loop``.
@@ -41,26 +44,25 @@ def measure(cfg: Config, specs: Sequence[Spec], batches: Sequence[int], rounds: 
     for spec in specs:
         spec.check(device)
     bench = _Bench(cfg, RemoteSession if device == 'cuda' else LocalSession, say)
-    gates = bench.gates(specs, gate_batch)
+    gates = {spec: row['parity'] for spec in specs for row in known
+             if (spec.project, spec.variant, spec.dtype) == (row['project'], row['variant'], row['asked'])}
+    gates |= bench.gates([spec for spec in specs if spec not in gates], gate_batch)
     if gate_only:
-        return dict(rows=[dict(_row(spec, gate_batch), parity=gates[spec]) for spec in specs])
+        return dict(gates=True, rows=[dict(_row(spec, gate_batch), parity=gates[spec], error=gates[spec].get('error'))
+                                      for spec in specs])
     passed = [spec for spec in specs if not gates[spec].get('error')
               and (spec.other_numerics or not gates[spec]['failed'])]
-    rows = []
+    result: dict = dict(rows=[], curves={}, in_loop=[])
     for batch in batches:
-        rows += bench.times(passed, batch, rounds, steps)
-        rows += [_row(spec, batch) for spec in specs if spec not in passed]
-    for row in rows:
-        row['parity'] = gates[next(spec for spec in specs if _same(spec, row))]
-        if row['parity'].get('error'):
-            row['error'] = row['parity']['error']
-        elif row['parity']['failed'] and 'seconds' not in row:
-            row['error'] = 'no parity: ' + ', '.join(row['parity']['failed'])
-    result = dict(rows=rows)
-    if curves:
-        result['curves'] = bench.curves(passed, batches[0], curves)
-    if loop and passed and passed[0].project == 'plugin':
-        result['in_loop'] = [dict(batch=batch, **bench.loop(passed[0], batch, rounds, steps)) for batch in batches]
+        for spec, row in bench.times(passed, batch, rounds, steps, curves if batch == batches[0] else 0):
+            if row.get('curve'):
+                result['curves'][f"{spec.name} {row['dtype']}"] = row.pop('curve')
+            result['rows'].append(dict(row, parity=gates[replace(spec, again=False)]))
+        result['rows'] += [dict(_row(spec, batch), parity=gates[spec], error=gates[spec].get('error', 'no parity'))
+                           for spec in specs if spec not in passed]
+        if loop and passed and passed[0].project == 'plugin':
+            result['in_loop'].append(dict(batch=batch, **bench.loop(passed[0], batch, rounds, steps)))
+        save(result)
     return result
 
 
@@ -81,13 +83,8 @@ def times_as_fast(row: dict, other: dict) -> tuple[float, float, float]:
 
 
 def _row(spec: Spec, batch: int) -> dict:
-    return dict(name=spec.name, project=spec.project, variant=spec.variant, dtype=spec.dtype, batch=batch,
-                other_numerics=spec.other_numerics)
-
-
-def _same(spec: Spec, row: dict) -> bool:
-    """Whether a row is of ``spec``, the first or the second time."""
-    return (spec.project, spec.variant, spec.dtype) == (row['project'], row['variant'], row.pop('asked', row['dtype']))
+    return dict(name=spec.name, project=spec.project, variant=spec.variant, asked=spec.dtype, dtype=spec.dtype,
+                batch=batch, other_numerics=spec.other_numerics)
 
 
 class _Bench:
@@ -112,13 +109,14 @@ class _Bench:
             session.close()
         return found
 
-    def times(self, specs: Sequence[Spec], batch: int, rounds: int, steps: int) -> list[dict]:
+    def times(self, specs: Sequence[Spec], batch: int, rounds: int, steps: int, curves: int
+              ) -> list[tuple[Spec, dict]]:
         """Rows of ``specs``, and of the first one a second time."""
-        second = [Spec(**{**vars(spec), 'again': True}) for spec in specs[:1]]
+        second = [replace(spec, again=True) for spec in specs[:1]]
         rows = {}
         sessions = [self.open(spec, batch) for spec in (*specs, *second)]
         for session in sessions:
-            rows[session] = dict(_row(session.spec, batch), asked=session.spec.dtype, seconds=[], rates=[])
+            rows[session] = dict(_row(session.spec, batch), seconds=[], rates=[])
             session.call('warm_up', max(3, steps // 2))
         warm = {session: self._result(session, batch) for session in sessions}
         for session in sessions:  # two that were too large for each other may fit one after the other
@@ -146,20 +144,13 @@ class _Bench:
             if session in running and not session.spec.again:
                 session.call('split')
                 rows[session]['split'] = self._result(session, batch)
+                if curves:
+                    session.call('curve', curves)
+                    rows[session]['curve'] = self._result(session, batch)
             session.close()
             if not rows[session]['seconds']:
                 del rows[session]['seconds']
-        return list(rows.values())
-
-    def curves(self, specs: Sequence[Spec], batch: int, steps: int) -> dict[str, list[float] | dict]:
-        found = {}
-        for spec in specs:
-            session, start = self.open(spec, batch), time.perf_counter()
-            session.call('curve', steps)
-            found[f'{spec.name} {spec.dtype or ""}'.strip()] = self._result(session, batch)
-            session.close()
-            self.say(f'curve of {spec.name}: {time.perf_counter() - start:.0f} s')
-        return found
+        return [(session.spec, row) for session, row in rows.items()]
 
     def loop(self, spec: Spec, batch: int, rounds: int, steps: int) -> dict:
         session = self.open(spec, batch)
