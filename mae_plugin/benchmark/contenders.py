@@ -160,6 +160,7 @@ class Contender:
         ends: The modules whose output ends the encoder and the decoder.
         format: How its project names weights, a key of :data:`~mae_plugin.weights.formats.FORMATS`.
         dtype: Precision of the matrix products.
+        warnings: What was logged as a warning: of techniques that cannot be had here.
     """
 
     format = 'plugin'
@@ -167,6 +168,7 @@ class Contender:
     optimizer: torch.optim.Optimizer
     ends: tuple[nn.Module, nn.Module]
     dtype: str
+    warnings: Sequence[str] = ()
 
     def prepare(self, imgs: Tensor):
         """A batch of uint8 images (B, C, H, W) on the device as this contender takes it."""
@@ -213,11 +215,11 @@ class MMEngineContender(Contender):
     def __init__(self, cfg: Config, state: dict[str, Tensor], batch: int, work_dir: Path) -> None:
         # As tools/train.py: all of MMEngine's preparation, and the hooks'; only the loop is left to the caller.
         self.runner = runner = runner_on_random_images(cfg, batch, work_dir)
+        self.warnings = _warnings_of(runner.logger)
         self.model = runner.model
         self.model.init_weights = lambda: self.load(state)
         runner._train_loop = runner.build_train_loop(runner._train_loop)
         runner.train_loop.run = self._begin
-        runner.call_hook = _without(runner.call_hook, 'after_run')
         runner.train()
         self.optimizer = runner.optim_wrapper.optimizer
 
@@ -376,15 +378,19 @@ def runner_on_random_images(cfg: Config, batch: int, work_dir: Path) -> Runner:
         for part in ('dataloader', 'cfg', 'evaluator'):
             cfg[f'{kind}_{part}'] = None
     cfg.default_hooks.checkpoint = None
-    cfg.update(work_dir=str(work_dir), log_level='ERROR', resume=False, load_from=None, launcher='none',
+    cfg.update(work_dir=str(work_dir), log_level='WARNING', resume=False, load_from=None, launcher='none',
                experiment_name=f'benchmark{next(_counter)}', visualizer=None)
     with quiet():
         return Runner.from_cfg(cfg)
 
 
-def _without(call_hook, name: str):
-    """MMEngine's ``call_hook`` that leaves one point out."""
-    return lambda point, **kwargs: None if point == name else call_hook(point, **kwargs)
+def _warnings_of(logger: logging.Logger) -> list[str]:
+    """A list that takes what ``logger`` is told as a warning or an error, in place of its other handlers."""
+    messages: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logger.handlers[:] = [handler]
+    return messages
 
 
 @contextmanager

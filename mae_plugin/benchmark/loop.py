@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from torch import Tensor
 
 from mae_plugin.benchmark.contenders import NUM_BATCHES, built_model, images_of, quiet, runner_on_random_images
 from mae_plugin.benchmark.matmul import seconds
@@ -18,12 +19,12 @@ class _BetweenHook(Hook):
     Args:
         steps: Length of a block.
         rounds: After so many blocks of each, and one for warming up, the run ends.
-        batches: What the bare step gets in turn.
+        batches: Images on the device, which the bare step gets in turn.
     """
 
     priority = 'LOWEST'
 
-    def __init__(self, steps: int, rounds: int, batches: list[dict]) -> None:
+    def __init__(self, steps: int, rounds: int, batches: list[Tensor]) -> None:
         self.steps, self.rounds, self.batches = steps, rounds, itertools.cycle(batches)
         self.in_loop: list[float] = []
         self.bare: list[float] = []
@@ -41,14 +42,14 @@ class _BetweenHook(Hook):
             torch.cuda.synchronize()
         self.in_loop.append((time.perf_counter() - self._start) / self.steps)
         device = 'cuda' if torch.cuda.is_available() else 'cpu'
-        elapsed, = seconds(lambda: self._bare_steps(runner), device, 1)
+        elapsed, = seconds(lambda: self._bare_steps(runner, data_batch['data_samples']), device, 1)
         self.bare.append(elapsed / self.steps)
         runner.train_loop.stop_training = len(self.bare) > self.rounds
         self._restart()
 
-    def _bare_steps(self, runner) -> None:
-        for batch in itertools.islice(self.batches, self.steps):
-            runner.model.train_step(batch, runner.optim_wrapper)
+    def _bare_steps(self, runner, data_samples) -> None:
+        for imgs in itertools.islice(self.batches, self.steps):
+            runner.model.train_step(dict(inputs=imgs, data_samples=data_samples), runner.optim_wrapper)
 
     def _restart(self) -> None:
         if torch.cuda.is_available():
@@ -71,8 +72,8 @@ def time_loop(cfg: Config, batch: int, dtype: str | None, steps: int, rounds: in
     if dtype:
         cfg.optim_wrapper.dtype = dtype
     runner = runner_on_random_images(cfg, batch, work_dir)
-    hook = _BetweenHook(steps, rounds, [dict(inputs=imgs) for imgs in images_of(
-        cfg, batch, NUM_BATCHES, 'cuda' if torch.cuda.is_available() else 'cpu')])
+    hook = _BetweenHook(steps, rounds, images_of(
+        cfg, batch, NUM_BATCHES, 'cuda' if torch.cuda.is_available() else 'cpu'))
     runner.register_hook(hook)
     with quiet():
         runner.train()

@@ -128,18 +128,21 @@ def _label(row: dict) -> str:
 def _verdict(row: dict) -> str:
     if row['error']:
         return 'not measured'
+    if row['parity']['warnings']:
+        return 'see the warning'
     return 'no' if row['parity']['failed'] or row['other_numerics'] else 'yes'
 
 
 def _parity(row: dict) -> str:
     failed = ', '.join(row['parity'].get('failed', []))
+    warned = ''.join(f' WARNING: {text}' for text in row['parity'].get('warnings', []))
     levels = '; '.join(
         f"{level['dtype']} loss {level['loss']:.0e}, gradients "
         + (f"{level['gradient']:.0e}, of one tensor at most {level['worst']:.0e}" if level['dtype'] == 'float32'
            else f"cosine {level['cosine']:.5f}") for level in row['parity'].get('levels', []))
     if failed:
-        return f"{'other numerics' if row['other_numerics'] else 'FAILED'}: {failed}"
-    return levels or '–'
+        return f"{'other numerics' if row['other_numerics'] else 'FAILED'}: {failed}{warned}"
+    return (levels or '–') + warned
 
 
 def _main_line(row: dict) -> list[str]:

@@ -93,19 +93,20 @@ class Session:
         torch.backends.cudnn.allow_tf32 = False  # which only the gate's convolutions in float32 would use
         imgs = images_of(self.cfg, batch, 1, self.device)[0]
         reference = parity.plain_step(self.cfg, imgs)
-        found = []
+        found, warnings = [], []
         for dtype in dict.fromkeys(['float32', self.spec.dtype]):
             contender = self._build(batch, dtype)
             if found and contender.dtype == 'float32':
                 continue
             found.append(parity.compare(reference, parity.contender_step(contender, imgs, warmup), contender.dtype))
+            warnings += contender.warnings
             contender.close()
         failed = [f'{level.dtype} {why}' for level in found for why in level.failed]
         if 'prefetch' in self.spec.variant or 'fast' in self.spec.variant:  # which only the loop does
             difference = self._effect_of_prefetch(batch)
             failed += [f'float32 losses in the loop {difference:.1e} (limit 1e-06)'] if not difference <= 1e-6 else []
         torch.backends.cudnn.allow_tf32 = True
-        return dict(levels=[level.as_dict() for level in found], failed=failed)
+        return dict(levels=[level.as_dict() for level in found], failed=failed, warnings=[*dict.fromkeys(warnings)])
 
     def warm_up(self, steps: int) -> dict:
         """Build the contender and run ``steps`` steps.
