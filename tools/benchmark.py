@@ -68,8 +68,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     scaling.add_argument('--nvlink', type=float, default=350., help='GB/s of an all-reduce in a node (default: 350)')
     scaling.add_argument('--network', type=float, default=40., help='GB/s of a GPU between nodes (default: 40)')
     scaling.add_argument('--loader', type=float, default=85_600., help='images/s of the loaders of a node')
-    for command in (step, kernels, suite, scaling):
-        command.add_argument('--debug', action='store_true', help='show the whole traceback of an error')
+    for part in (parser, step, kernels, suite, scaling):
+        part.add_argument('--debug', action='store_true', help='show the whole traceback of an error')
     return parser.parse_args(argv)
 
 
