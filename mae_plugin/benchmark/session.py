@@ -142,7 +142,7 @@ class Session:
         self._free()
         return dict(seconds=elapsed / steps, rate=rate, peak=peak)
 
-    def split(self, rounds: int = 5) -> dict[str, float] | None:
+    def split(self, rounds: int = 3) -> dict[str, float] | None:
         """Median seconds of each of :data:`PARTS` of a step, in a run of its own.
 
         The encoder's forward part has preprocessing and mask in it. None where the model is compiled as a whole or

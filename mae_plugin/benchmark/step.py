@@ -1,7 +1,7 @@
 """Training steps of several contenders side by side: parity first, then times in turns."""
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -32,7 +32,7 @@ def measure(cfg: Config, specs: Sequence[Spec], batches: Sequence[int], rounds: 
         loop: Also compare the first contender's step with the same inside the training loop.
         known: Rows of an earlier result for the same config, whose parity counts.
         say: Told what goes on.
-        save: Given the result after each batch size.
+        save: Given the result so far after each round.
 
     Returns:
         ``rows``, one for each contender and batch size; ``curves`` by contender; ``in_loop``.
@@ -54,12 +54,15 @@ def measure(cfg: Config, specs: Sequence[Spec], batches: Sequence[int], rounds: 
               and (spec.other_numerics or not gates[spec]['failed'])]
     result: dict = dict(rows=[], curves={}, in_loop=[])
     for batch in batches:
-        for spec, row in bench.times(passed, batch, rounds, steps, curves if batch == batches[0] else 0):
-            if row.get('curve'):
-                result['curves'][f"{spec.name} {row['dtype']}"] = row.pop('curve')
-            result['rows'].append(dict(row, parity=gates[replace(spec, again=False)]))
-        result['rows'] += [dict(_row(spec, batch), parity=gates[spec], error=gates[spec].get('error', 'no parity'))
-                           for spec in specs if spec not in passed]
+        before = result['rows']
+        refused = [dict(_row(spec, batch), parity=gates[spec], error=gates[spec].get('error', 'no parity'))
+                   for spec in specs if spec not in passed]
+        for rows in bench.times(passed, batch, rounds, steps, curves if batch == batches[0] else 0):
+            timed = [dict(row, parity=gates[replace(spec, again=False)]) for spec, row in rows]
+            result['rows'] = [*before, *timed, *refused]
+            save(result)
+        result['curves'] |= {f"{row['name']} {row['dtype']}": row.pop('curve')
+                             for row in result['rows'] if row.get('curve')}
         if loop and passed and passed[0].project == 'plugin':
             result['in_loop'].append(dict(batch=batch, **bench.loop(passed[0], batch, rounds, steps)))
         save(result)
@@ -110,8 +113,8 @@ class _Bench:
         return found
 
     def times(self, specs: Sequence[Spec], batch: int, rounds: int, steps: int, curves: int
-              ) -> list[tuple[Spec, dict]]:
-        """Rows of ``specs``, and of the first one a second time."""
+              ) -> Iterator[list[tuple[Spec, dict]]]:
+        """Rows of ``specs``, and of the first one a second time: after each round, and when all is done."""
         second = [replace(spec, again=True) for spec in specs[:1]]
         rows = {}
         sessions = [self.open(spec, batch) for spec in (*specs, *second)]
@@ -140,6 +143,7 @@ class _Bench:
             self.say(f'batch {batch}, round {number + 1} of {rounds}: ' + ', '.join(
                 f"{session.spec.name} {rows[session]['dtype']} {rows[session]['seconds'][-1] * 1e3:.4g} ms"
                 for session in running))
+            yield [(session.spec, row) for session, row in rows.items()]
         for session in sessions:
             if session in running and not session.spec.again:
                 session.call('split')
@@ -148,9 +152,7 @@ class _Bench:
                     session.call('curve', curves)
                     rows[session]['curve'] = self._result(session, batch)
             session.close()
-            if not rows[session]['seconds']:
-                del rows[session]['seconds']
-        return [(session.spec, row) for session, row in rows.items()]
+        yield [(session.spec, row) for session, row in rows.items()]
 
     def loop(self, spec: Spec, batch: int, rounds: int, steps: int) -> dict:
         session = self.open(spec, batch)
