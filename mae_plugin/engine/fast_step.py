@@ -83,6 +83,7 @@ def compile_blocks(blocks: Sequence[nn.Module], backend: str = 'inductor') -> No
     def give_up(error: Exception) -> None:
         for block in blocks:
             block._compiled_call_impl = None
+        error = getattr(error, 'inner_exception', error)
         reason = next(filter(None, str(error).splitlines()), '')
         _warn(f'default_hooks.fast.compile: the blocks cannot be compiled here ({type(error).__name__}: {reason}); '
               'the run goes on with the plain path')

@@ -31,7 +31,7 @@ def why_no_graph(model: nn.Module, optim_wrapper: OptimWrapper, device_type: str
     if optim_wrapper._accumulative_counts > 1:
         return f'optim_wrapper.accumulative_counts={optim_wrapper._accumulative_counts} is not 1'
     if optim_wrapper.clip_grad_kwargs:
-        return "optim_wrapper.clip_grad makes the host wait for the gradients' norm"
+        return 'optim_wrapper.clip_grad is set'
     if isinstance(optim_wrapper, AutocastOptimWrapper) and optim_wrapper.scaler.is_enabled():
         return "float16 looks for overflows on the host; take optim_wrapper.dtype='bfloat16'"
     if 'capturable' not in optim_wrapper.optimizer.defaults:
@@ -92,6 +92,8 @@ class GraphedStep:
         self.off = False
         self.warned_of_shape = False
         self.reset()
+        # Steps that are not recorded run with capturable, too, of which PyTorch would warn.
+        self.optimizer._warned_capturable_if_run_uncaptured = True
         self.optimizer.register_load_state_dict_post_hook(lambda optimizer: self.reset())
 
     def reset(self) -> None:
