@@ -10,7 +10,6 @@ from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperC
 from .loops import KeyedIterTrainLoop
 from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
-from .prefetch import prefetch
 from .robustness import MeanCorruptionError, SynsetAccuracy
 from .throughput import ThroughputHook
 
@@ -18,5 +17,5 @@ __all__ = [
     'AutocastOptimWrapper', 'CUDAGraphRecorder', 'CheckpointCardHook', 'CheckpointFitsHook', 'FastStepHook',
     'GraphedStep', 'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars',
     'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError',
-    'MeanLossHook', 'PlainCheckpointHook', 'SynsetAccuracy', 'ThroughputHook', 'knn_accuracy', 'knn_scores', 'prefetch'
+    'MeanLossHook', 'PlainCheckpointHook', 'SynsetAccuracy', 'ThroughputHook', 'knn_accuracy', 'knn_scores'
 ]

@@ -89,7 +89,7 @@ class AutocastOptimWrapper(OptimWrapper):
 
 def _check_support(dtype: str, device: torch.device) -> None:
     if device.type == 'cuda' and dtype == 'bfloat16' and not torch.cuda.is_bf16_supported(including_emulation=False):
-        raise ValueError(f"optim_wrapper.dtype='bfloat16': {torch.cuda.get_device_name(device)} has none, which came with "
+        raise ValueError(f"optim_wrapper.dtype='bfloat16': {torch.cuda.get_device_name(device)} has none, it came with "
                          "compute capability 8.0 (A100): choose 'float16' or 'float32'")
     if device.type == 'cpu' and dtype != 'float32' and torch.backends.mkldnn.is_available():
         supported = {'bfloat16': torch.ops.mkldnn._is_mkldnn_bf16_supported,
