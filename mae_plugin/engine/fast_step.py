@@ -1,6 +1,7 @@
 """Exact switches of how a training step is executed."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -74,8 +75,10 @@ def compile_blocks(blocks: Sequence[nn.Module], backend: str = 'inductor') -> No
     """
     import torch._dynamo
     import torch._functorch.config as aot
-    # A compilation for each shape and each rate of drop path; past the limit, blocks silently stay as they are.
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 8 + 2 * len(blocks))
+    # A compilation for each shape and each rate of drop path; past the limit, blocks run as they are. timm sets it to a
+    # million: images of ever new sizes would never stop compiling.
+    if 'DYNAMO_CACHE_SIZE_LIMIT' not in os.environ:  # the user's own, as in mmdet
+        torch._dynamo.config.recompile_limit = 8 + 2 * len(blocks)
     torch._dynamo.config.optimize_ddp = False  # it would cut blocks in two; they are small enough for DDP to overlap
     if hasattr(aot, 'force_non_lazy_backward_lowering'):  # of newer torch
         aot.force_non_lazy_backward_lowering = True  # the backward pass fails to compile here, too, not in backward()
