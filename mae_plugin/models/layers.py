@@ -58,23 +58,25 @@ class PatchEmbed(nn.Module):
 
     def forward(self, imgs: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Embed all patches of (B, C, H, W), or only those of ``ids_keep`` (B, K): (B, L or K, embed_dim)."""
-        patches = patchify(imgs, self.patch_size, channels_first=True)
-        if ids_keep is not None:
-            # The hidden patches are dropped as pixels, before they cost a multiplication.
-            patches = take_tokens(patches, ids_keep)
+        # The hidden patches are dropped as pixels, before they cost a copy or a multiplication.
+        patches = patchify(imgs, self.patch_size, ids_keep, channels_first=True)
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
-def patchify(imgs: Tensor, patch_size: tuple[int, int], channels_first: bool = False) -> Tensor:
-    """Cut images (B, C, H, W) into patches (B, L, D), row by row.
+def patchify(imgs: Tensor, patch_size: tuple[int, int], ids: Tensor | None = None,
+             channels_first: bool = False) -> Tensor:
+    """Cut images (B, C, H, W) into patches (B, L, D), row by row, or only into the patches ``ids`` (B, K): (B, K, D).
 
     D runs over (row, column, channel), the order of MAE's targets, or over (channel, row, column), the order of a
     convolution's weight, with ``channels_first``.
     """
     (p, q), (B, C, H, W) = patch_size, imgs.shape
-    x = imgs.reshape(B, C, H // p, p, W // q, q)
+    h, w = H // p, W // q
+    x = imgs.reshape(B, C, h, p, w, q)
     x = x.permute(0, 2, 4, 1, 3, 5) if channels_first else x.permute(0, 2, 4, 3, 5, 1)
-    return x.reshape(B, (H // p) * (W // q), p * q * C)
+    if ids is None:
+        return x.reshape(B, h * w, p * q * C)
+    return x[torch.arange(B, device=imgs.device)[:, None], ids // w, ids % w].flatten(2)
 
 
 def unpatchify(patches: Tensor, patch_size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
@@ -82,12 +84,6 @@ def unpatchify(patches: Tensor, patch_size: tuple[int, int], grid: tuple[int, in
     (p, q), (h, w) = patch_size, grid
     x = patches.reshape(patches.size(0), h, w, p, q, -1).permute(0, 5, 1, 3, 2, 4)
     return x.reshape(x.size(0), x.size(1), h * p, w * q)
-
-
-def take_tokens(x: Tensor, ids: Tensor) -> Tensor:
-    """Tokens ``ids`` (B, K) of ``x`` (B, N, C) or (1, N, C): (B, K, C)."""
-    x = x.expand(ids.size(0), -1, -1)
-    return x.gather(1, ids.unsqueeze(-1).expand(-1, -1, x.size(-1)))
 
 
 class Attention(nn.Module):
@@ -140,7 +136,8 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, N, parts * dim) to ``parts`` times (B, heads, N, head_dim)."""
-        return x.unflatten(2, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        # Taken apart before the axes are swapped: the backward pass then puts the gradients together in place.
+        return tuple(part.transpose(1, 2) for part in x.unflatten(2, (parts, self.num_heads, -1)).unbind(2))
 
 
 class ResidualConv(nn.Module):
@@ -213,7 +210,9 @@ class Block(nn.Module):
     def _forward(self, x: Tensor, grid: tuple[int, int] | None, num_queries: int | None) -> Tensor:
         attention = self._attend_in_windows if self.window_size else self.attn
         y = attention(self.norm1(x), grid, num_queries)
-        x = x[:, -y.size(1):] + self.drop_path(self.ls1(y))
+        if num_queries is not None:  # else a slice of all tokens would cost its backward pass, zeros and a copy
+            x = x[:, -num_queries:]
+        x = x + self.drop_path(self.ls1(y))
         x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
         if self.residual is not None:
             x = self.residual(x.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
