@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.registry import HOOKS, MODELS
 from torch.utils.data import DataLoader, Dataset
 
@@ -108,6 +109,17 @@ def test_names_of_other_errors_and_their_place():
     text = describe(caught(lambda: [][0]))
     assert text.startswith('IndexError: list index out of range (at ') and 'test_cli.py:' in text
     assert describe(KeyError('meta')) == 'KeyError: meta'
+
+
+@pytest.mark.parametrize('error, start', [
+    (torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 79 GiB.'),
+     'CUDA out of memory. Tried to allocate 2.50 GiB. What needs less: a smaller train_dataloader.batch_size'),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+                  'tried to allocate 40000000000 bytes. Error code 12 (Cannot allocate memory)'),
+     "can't allocate memory: you tried to allocate 40000000000 bytes. What needs less: a smaller")])
+def test_a_batch_that_does_not_fit_says_what_would(error, start):
+    text = describe(error)
+    assert text.startswith(start) and 'model.backbone.with_cp=True' in text and '--amp' in text
 
 
 def test_files_of_the_system():

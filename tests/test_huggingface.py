@@ -14,8 +14,9 @@ import torch
 from conftest import tiny_mae_cfg
 from safetensors.torch import load_file, save_file
 
-from mae_plugin.models.layers import LAYER_NORM_EPS, take_tokens
+from mae_plugin.models.layers import LAYER_NORM_EPS
 from mae_plugin.models.masking import PatchMask
+from mae_plugin.models.plain import take_tokens
 from mae_plugin.registry import MODELS
 from mae_plugin.weights.checkpoint import read_weights
 from mae_plugin.weights.formats import from_plugin, to_plugin

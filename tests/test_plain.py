@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import tiny_mae_cfg
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mae_plugin.models.layers import Attention
 from mae_plugin.models.plain import PARTS, plain_loss
@@ -80,6 +81,37 @@ def test_in_bfloat16_the_gradients_point_the_same_way(name):
     assert torch.cosine_similarity(fast[1], plain[1], dim=0) > .999
 
 
+def curve(model, loss, steps=200, **adamw):
+    """Losses of ``steps`` steps on four fixed batches."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3, betas=(.9, .95), **adamw)
+    batches = torch.nn.functional.interpolate(images(size=16, side=8), size=64, mode='bilinear').split(4)
+    losses = []
+    for i in range(steps):
+        torch.manual_seed(i)
+        imgs = batches[i % 4]
+        value = loss(model, imgs, model.masking(imgs, (4, 4)))
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    return torch.tensor(losses)
+
+
+def own_loss(model, imgs, mask):
+    return model.head.loss(model.neck(model.backbone(imgs, mask), mask), imgs, mask)['loss']
+
+
+def test_200_steps_of_the_fast_path_overlie_those_of_the_plain_one():
+    plain = curve(build(), plain_loss)
+    model = switched('activation checkpointing')
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.backend = 'matmul'
+    fast = curve(model, own_loss, fused=True)
+    assert plain[-20:].mean() < .96 * plain[:20].mean(), 'nothing was learned'
+    torch.testing.assert_close(fast, plain, rtol=1e-4, atol=0)
+
+
 def test_a_bf16_residual_stream_is_one_and_close():
     model = build(bf16_residual=True, neck=dict(bf16_residual=True))
     seen = []
@@ -112,6 +144,19 @@ def test_activation_checkpointing_drops_the_same_paths_again():
         torch.manual_seed(3)
         found.append(loss_and_gradients(model, model(images(size=16))[0].square().mean(dim=(0, 1)) @ torch.arange(48.)))
     assert_equal(*found)
+
+
+def test_the_backward_pass_copies_no_more_than_it_must():
+    """Slices of all tokens and swapped axes cost a copy of every gradient of the tokens, for nothing."""
+    class Calls(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            calls.append(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+    calls, model = [], build(with_cls_token=False)
+    x = model.backbone.blocks[0](images(size=2).flatten(1)[:, :48 * 16].view(2, 16, 48).requires_grad_())
+    with Calls():
+        x.sum().backward()
+    assert 'mm' in calls and not {'clone', 'slice_backward', 'select_backward'} & set(calls)
 
 
 def test_unknown_parts_name_the_known():

@@ -86,7 +86,7 @@ def attend_with_bias(attn, x, grid):
     """ViTDet's attention with the bias as a matrix of all pairs, in obvious code."""
     q, k, v = attn.qkv(x).unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
     tables = [resample_side(table, size)[_relative_index(size, x.device)].to(q.dtype)
-              for table, size in zip((attn.rel_pos.rel_pos_h, attn.rel_pos.rel_pos_w), grid)]
+              for table, size in zip((attn.rel_pos.rel_pos_h, attn.rel_pos.rel_pos_w), grid, strict=True)]
     bias = (torch.einsum('bnhwc,hkc->bnhwk', q.unflatten(2, grid), tables[0])[..., :, None]
             + torch.einsum('bnhwc,wkc->bnhwk', q.unflatten(2, grid), tables[1])[..., None, :]).flatten(2, 3).flatten(3)
     weights = (q @ k.transpose(-2, -1) * q.size(-1)**-.5 + bias).softmax(-1)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from mae_plugin.models import PatchMask, PixelTarget
@@ -10,6 +11,14 @@ def test_patch_is_row_column_channel():
     assert patches.shape == (2, 4, 18)
     assert torch.equal(patches[1, 2].reshape(2, 3, 3), imgs[1, :, 2:4, 0:3].permute(1, 2, 0))
     assert torch.equal(unpatchify(patches, (2, 3), (2, 2)), imgs)
+
+
+@pytest.mark.parametrize('channels_first', [False, True])
+def test_patchify_takes_the_patches_it_is_asked_for(channels_first):
+    imgs = torch.randn(2, 3, 4, 9)
+    ids = torch.tensor([[5, 0, 2], [1, 1, 3]])
+    found = patchify(imgs, (2, 3), ids, channels_first)
+    assert torch.equal(found, patchify(imgs, (2, 3), channels_first=channels_first)[[[0], [1]], ids])
 
 
 def test_normalised_target_by_hand():

@@ -60,23 +60,25 @@ class PatchEmbed(nn.Module):
 
     def forward(self, imgs: Tensor, ids_keep: Tensor | None = None) -> Tensor:
         """Embed all patches of (B, C, H, W), or only those of ``ids_keep`` (B, K): (B, L or K, embed_dim)."""
-        patches = patchify(imgs, self.patch_size, channels_first=True)
-        if ids_keep is not None:
-            # The hidden patches are dropped as pixels, before they cost a multiplication.
-            patches = take_tokens(patches, ids_keep)
+        # The hidden patches are dropped as pixels, before they cost a copy or a multiplication.
+        patches = patchify(imgs, self.patch_size, ids_keep, channels_first=True)
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
-def patchify(imgs: Tensor, patch_size: tuple[int, int], channels_first: bool = False) -> Tensor:
-    """Cut images (B, C, H, W) into patches (B, L, D), row by row.
+def patchify(imgs: Tensor, patch_size: tuple[int, int], ids: Tensor | None = None,
+             channels_first: bool = False) -> Tensor:
+    """Cut images (B, C, H, W) into patches (B, L, D), row by row, or only into the patches ``ids`` (B, K): (B, K, D).
 
     D runs over (row, column, channel), the order of MAE's targets, or over (channel, row, column), the order of a
     convolution's weight, with ``channels_first``.
     """
     (p, q), (B, C, H, W) = patch_size, imgs.shape
-    x = imgs.reshape(B, C, H // p, p, W // q, q)
+    h, w = H // p, W // q
+    x = imgs.reshape(B, C, h, p, w, q)
     x = x.permute(0, 2, 4, 1, 3, 5) if channels_first else x.permute(0, 2, 4, 3, 5, 1)
-    return x.reshape(B, (H // p) * (W // q), p * q * C)
+    if ids is None:
+        return x.reshape(B, h * w, p * q * C)
+    return x[torch.arange(B, device=imgs.device)[:, None], ids // w, ids % w].flatten(2)
 
 
 def unpatchify(patches: Tensor, patch_size: tuple[int, int], grid: tuple[int, int]) -> Tensor:
@@ -84,12 +86,6 @@ def unpatchify(patches: Tensor, patch_size: tuple[int, int], grid: tuple[int, in
     (p, q), (h, w) = patch_size, grid
     x = patches.reshape(patches.size(0), h, w, p, q, -1).permute(0, 5, 1, 3, 2, 4)
     return x.reshape(x.size(0), x.size(1), h * p, w * q)
-
-
-def take_tokens(x: Tensor, ids: Tensor) -> Tensor:
-    """Tokens ``ids`` (B, K) of ``x`` (B, N, C) or (1, N, C): (B, K, C)."""
-    x = x.expand(ids.size(0), -1, -1)
-    return x.gather(1, ids.unsqueeze(-1).expand(-1, -1, x.size(-1)))
 
 
 class Attention(nn.Module):
@@ -151,9 +147,9 @@ class Attention(nn.Module):
     def _attend_in_windows(self, x: Tensor, grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
         """Attention within windows; the zeros that fill up a window take part in it as tokens, as in ViTDet.
 
-        They cost no projection: windows that need filling are cut from queries, keys and values. What fills them up
-        must be zero for that. A zero token's key and value are the biases, but the bias of the keys adds the same to all
-        logits of a query, which no softmax sees, and the bias of the values, averaged, comes out as it went in.
+        They cost no projection: windows that need filling are cut from queries, keys and values, and filled with zeros.
+        A zero token's key and value would be the biases; but that of the keys adds the same number to all logits of a
+        query, which no softmax sees, and that of the values passes through the average and is added after it.
         """
         if not (grid[0] % window[0] or grid[1] % window[1]):
             windows, _ = window_partition(x.unflatten(1, grid), window[0])
@@ -168,7 +164,8 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, N, parts * dim) to ``parts`` times (B, heads, N, head_dim)."""
-        return x.unflatten(2, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        # Taken apart before the axes are swapped: the backward pass then puts the gradients together in place.
+        return tuple(part.transpose(1, 2) for part in x.unflatten(2, (parts, self.num_heads, -1)).unbind(2))
 
 
 def draw_kept(batch: int, keep: float, device: torch.device) -> Tensor:
@@ -256,19 +253,20 @@ class Block(nn.Module):
         return x
 
     def _add(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
-        """``x + branch(x)``, without the branch for the samples that drop path drops."""
-        if not self._skips(x.device):
-            y = branch(x)
-            return x[:, -y.size(1):] + self.drop_path(y)
-        keep = 1 - self.drop_path.drop_prob
-        kept, scale = draw_kept(len(x), keep, x.device), 1 / keep
-        if not len(kept):  # one sample, times zero: every parameter has a gradient, which DDP waits for
-            kept, scale = torch.zeros(1, dtype=torch.long, device=x.device), 0.
-        y = branch(x.index_select(0, kept))
-        return x[:, -y.size(1):].index_add(0, kept, y.to(x.dtype), alpha=scale)
+        """``x + branch(x)``, for as many of the last tokens as the branch returns, with drop path."""
+        skips = self._skips(x.device)
+        if skips:
+            keep = 1 - self.drop_path.drop_prob
+            kept, scale = draw_kept(len(x), keep, x.device), 1 / keep
+            if not len(kept):  # one sample, times zero: every parameter has a gradient, which DDP waits for
+                kept, scale = torch.zeros(1, dtype=torch.long, device=x.device), 0.
+        y = branch(x.index_select(0, kept) if skips else x)
+        if y.size(1) < x.size(1):  # else a slice of all tokens would cost its backward pass, zeros and a copy
+            x = x[:, -y.size(1):]
+        return x.index_add(0, kept, y.to(x.dtype), alpha=scale) if skips else x + self.drop_path(y)
 
     def _skips(self, device: torch.device) -> bool:
-        """Whether dropped branches are left out: not where a compiler or a CUDA graph needs the same shapes each time."""
+        """Whether dropped branches are left out; a compiler and a CUDA graph need the same shapes each time."""
         return (self.drop_path_skips and self.training and isinstance(self.drop_path, DropPath)
                 and not torch.compiler.is_compiling()
                 and not (device.type == 'cuda' and torch.cuda.is_current_stream_capturing()))

@@ -11,7 +11,7 @@ from timm.layers import to_2tuple
 from torch import Tensor
 
 from ..registry import MODELS
-from .layers import patchify, take_tokens, unpatchify
+from .layers import patchify, unpatchify
 
 
 @MODELS.register_module()
@@ -140,7 +140,7 @@ class MaskedAutoencoder(BaseModel):
     def _pixels_of(self, imgs: Tensor, mask) -> Tensor:
         """The predicted patches of normalised ``imgs`` in pixel values: (B, P, p * q * C)."""
         pixels = self.data_preprocessor.to_pixels(imgs)
-        return take_tokens(patchify(pixels, self.backbone.patch_size), mask.ids_pred)
+        return patchify(pixels, self.backbone.patch_size, mask.ids_pred)
 
 
 def _with_facts(cfg: dict, part: str, facts: dict) -> dict:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layers import Block, at_least_float32, take_tokens
+from .layers import Block, at_least_float32
 from .mae_decoder import MAEDecoder
 from .masked_autoencoder import MaskedAutoencoder
 from .masking import PatchMask
@@ -100,3 +100,9 @@ def _plain_block(block: Block, x: Tensor, num_queries: int | None = None) -> Ten
     y = attn.proj((weights.to(v.dtype) @ v).transpose(1, 2).flatten(2))
     x = x[:, -num_queries:] + block.drop_path(block.ls1(y))
     return x + block.drop_path(block.ls2(block.mlp(block.norm2(x))))
+
+
+def take_tokens(x: Tensor, ids: Tensor) -> Tensor:
+    """Tokens ``ids`` (B, K) of ``x`` (B, N, C) or (1, N, C): (B, K, C)."""
+    x = x.expand(ids.size(0), -1, -1)
+    return x.gather(1, ids.unsqueeze(-1).expand(-1, -1, x.size(-1)))

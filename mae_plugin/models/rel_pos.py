@@ -60,7 +60,7 @@ class DecomposedRelPos(nn.Module):
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid[1] - 1, head_dim))
 
     def forward(self, q: Tensor, k: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, None]:
-        """Queries and keys (B, heads, h * w, more than head_dim) whose products hold the bias, so that no kernel needs it.
+        """Wider queries and keys (B, heads, h * w, head_dim + h + w or more), whose products hold the bias.
 
         ``q . table_h[y - y'] + q . table_w[x - x']`` is itself a product of two vectors: the h + w numbers that the
         query has for all rows and columns, and ones at the row and the column of the key. A matrix of all pairs, which

@@ -6,7 +6,7 @@ from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .layers import at_least_float32, patchify, take_tokens
+from .layers import at_least_float32, patchify
 from .masking import PatchMask
 
 _EPS = 1e-6  # inside the square root of the patch normalisation
@@ -47,7 +47,7 @@ class PixelTarget(nn.Module):
         return at_least_float32(pred) * std + mean
 
     def _patches(self, imgs: Tensor, mask: PatchMask) -> Tensor:
-        return take_tokens(patchify(at_least_float32(imgs), self.patch_size), mask.ids_pred)
+        return patchify(at_least_float32(imgs), self.patch_size, mask.ids_pred)
 
     @staticmethod
     def _statistics(patches: Tensor) -> tuple[Tensor, Tensor]:

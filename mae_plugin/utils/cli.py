@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _TRACEBACK = 'Traceback (most recent call last):'
+_OUT_OF_MEMORY = re.compile(r"CUDA out of memory(\. Tried to allocate [\d.]+ \w+)?"
+                            r"|can't allocate memory(: you tried to allocate \d+ bytes)?")
 _work_dir: Path | None = None
 
 
@@ -37,6 +39,9 @@ def run_cli(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = 
     # PyTorch's threads spin while they wait for each other. Where loader workers or other programs want the same cores,
     # that made a training step on two cores five times slower. Read when torch is imported, so set before.
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    # Tensors on the CPU in pages of 2 MB where the system has them: every step allocates its activations anew, and the
+    # kernel hands out and clears 4 KB at a time otherwise.
+    os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')
     argv = sys.argv[1:] if argv is None else argv
     try:
         main(argv)
@@ -89,6 +94,10 @@ def describe(error: BaseException) -> str:
         return _unknown_type(unknown[1].strip('`\'"'))
     if name in ('ValueError', 'KeyError', 'OSError', 'FileNotFoundError') and ' ' in text:
         return text
+    full = _OUT_OF_MEMORY.search(text)
+    if full:
+        return (f'{full[0]}. What needs less: a smaller train_dataloader.batch_size (--fit-batch accumulate keeps the '
+                'recipe), model.backbone.with_cp=True (activation checkpointing), half precision (--amp)')
     return f'{name}: {text}{where}'
 
 
