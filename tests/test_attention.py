@@ -58,6 +58,13 @@ def test_a_shape_is_timed_once_and_the_fastest_is_kept(monkeypatch):
     assert not used, 'the slower kernel was used'
 
 
+@pytest.mark.parametrize('matmul, chosen', [(.95, 'default'), (.8, 'matmul')])
+def test_noise_does_not_choose(monkeypatch, matmul, chosen):
+    monkeypatch.setattr('mae_plugin.models.attention.time_backends', lambda *args: dict(default=1., matmul=matmul))
+    attend(*tensors(), backend='timed')
+    assert [*_fastest.values()] == [chosen]
+
+
 def test_where_nothing_can_be_timed_pytorch_chooses(monkeypatch):
     def full(*args):
         raise torch.OutOfMemoryError

@@ -2,7 +2,9 @@
 
 from .checkpoint_hooks import CheckpointCardHook, CheckpointFitsHook, PlainCheckpointHook
 from .distributed import DistributedDataParallel, FSDPStrategy
+from .fast_step import FastStepHook
 from .float8 import Float8Hook
+from .graphed_step import CUDAGraphRecorder, GraphedStep
 from .hooks import HalfGradientHook, LastValidationHook, MeanLossHook
 from .knn import KNNHook, knn_accuracy, knn_scores
 from .lars import Lars
@@ -11,10 +13,12 @@ from .loops import KeyedIterTrainLoop
 from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
 from .robustness import MeanCorruptionError, SynsetAccuracy
+from .throughput import ThroughputHook
 
 __all__ = [
-    'AutocastOptimWrapper', 'CheckpointCardHook', 'CheckpointFitsHook', 'DistributedDataParallel', 'FSDPStrategy',
-    'Float8Hook', 'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars',
-    'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError',
-    'MeanLossHook', 'PlainCheckpointHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
+    'AutocastOptimWrapper', 'CUDAGraphRecorder', 'CheckpointCardHook', 'CheckpointFitsHook', 'DistributedDataParallel',
+    'FSDPStrategy', 'FastStepHook', 'Float8Hook', 'GraphedStep', 'GroupedOptimWrapperConstructor', 'HalfGradientHook',
+    'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor',
+    'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook', 'PlainCheckpointHook', 'SynsetAccuracy',
+    'ThroughputHook', 'knn_accuracy', 'knn_scores'
 ]

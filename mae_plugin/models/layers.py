@@ -1,5 +1,7 @@
 """The transformer block, with the parameter names of timm and of the authors, and the layers it is made of."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
@@ -92,7 +94,7 @@ class Attention(nn.Module):
     Args:
         dim: Width of a token.
         num_heads: Heads; must divide ``dim``.
-        rel_pos: Gives a bias on the logits from the unscaled queries and the grid, or None.
+        rel_pos: Relative position, see :mod:`~mae_plugin.models.rel_pos`, or None.
 
     Attributes:
         backend: Which kernel computes it, see :func:`~mae_plugin.models.attention.attend`.
@@ -112,17 +114,21 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.rel_pos = rel_pos
 
-    def forward(self, x: Tensor, grid: tuple[int, int] | None = None, num_queries: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, grid: tuple[int, int] | None = None, num_queries: int | None = None,
+                window_size: int = 0) -> Tensor:
         """Attend over ``x`` (B, N, dim).
 
         Args:
             x: Tokens (B, N, dim).
-            grid: (h, w) of the patches among them; only a relative position looks at it.
+            grid: (h, w) of the patches among them; only a relative position and windows look at it.
             num_queries: Let only the last that many tokens ask; all of them answer.
+            window_size: Side of the windows attention is confined to, in patches; 0 for all tokens.
 
         Returns:
             (B, N or num_queries, dim).
         """
+        if window_size:
+            return self._attend_in_windows(x, grid, (window_size, window_size))
         if num_queries is None or num_queries == x.size(1):
             q, k, v = self._heads(self.qkv(x), 3)
         else:
@@ -130,14 +136,45 @@ class Attention(nn.Module):
             weight, bias = self.qkv.weight, self.qkv.bias
             q, = self._heads(F.linear(x[:, -num_queries:], weight[:dim], bias[:dim]), 1)
             k, v = self._heads(F.linear(x, weight[dim:], bias[dim:]), 2)
-        bias = None if self.rel_pos is None else self.rel_pos(q, grid)
-        x = attend(q, k, v, bias, self.backend)
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return self.proj(self._attend(q, k, v, grid))
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int] | None) -> Tensor:
+        """Heads (B, heads, N, head_dim) to (B, N, dim)."""
+        scale = q.size(-1)**-0.5  # before a relative position makes the queries wider
+        q, k, bias = (q, k, None) if self.rel_pos is None else self.rel_pos(q, k, grid)
+        return attend(q, k, v, bias, self.backend, scale).transpose(1, 2).flatten(2)
+
+    def _attend_in_windows(self, x: Tensor, grid: tuple[int, int], window: tuple[int, int]) -> Tensor:
+        """Attention within windows; the zeros that fill up a window take part in it as tokens, as in ViTDet.
+
+        They cost no projection: windows that need filling are cut from queries, keys and values, and filled with zeros.
+        A zero token's key and value would be the biases; but that of the keys adds the same number to all logits of a
+        query, which no softmax sees, and that of the values passes through the average and is added after it.
+        """
+        if not (grid[0] % window[0] or grid[1] % window[1]):
+            windows, _ = window_partition(x.unflatten(1, grid), window[0])
+            windows = self(windows.flatten(1, 2), window).unflatten(1, window)
+            return window_unpartition(windows, grid, grid).flatten(1, 2)
+        q_bias, _, v_bias = self.qkv.bias.chunk(3)
+        qkv = F.linear(x, self.qkv.weight, F.pad(q_bias, (0, 2 * len(q_bias))))
+        windows, padded = window_partition(qkv.unflatten(1, grid), window[0])
+        windows = self._attend(*self._heads(windows.flatten(1, 2), 3), window).unflatten(1, window)
+        x = window_unpartition(windows, padded, grid).flatten(1, 2)
+        return self.proj(x + v_bias.to(x.dtype))
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         """(B, N, parts * dim) to ``parts`` times (B, heads, N, head_dim)."""
         # Taken apart before the axes are swapped: the backward pass then puts the gradients together in place.
         return tuple(part.transpose(1, 2) for part in x.unflatten(2, (parts, self.num_heads, -1)).unbind(2))
+
+
+def draw_kept(batch: int, keep: float, device: torch.device) -> Tensor:
+    """Indices of the samples whose branch is kept, each with probability ``keep``.
+
+    They are drawn by the generator of the host, so that it knows their number without waiting for the device.
+    """
+    kept = (torch.rand(batch, device='cpu') < keep).nonzero().flatten()
+    return kept.pin_memory().to(device, non_blocking=True) if device.type == 'cuda' else kept.to(device)
 
 
 class ResidualConv(nn.Module):
@@ -185,13 +222,14 @@ class Block(nn.Module):
         rel_pos: Relative position module of the attention, or None.
         residual_conv: Append a :class:`ResidualConv`, ``residual``.
         with_cp: Activation checkpointing: keep only the block's input, and compute the rest again in the backward pass.
+        drop_path_skips: Do not compute the branches that are dropped.
     """
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float = 4., drop_path: float = 0.,
                  init_values: float | None = None, window_size: int = 0, rel_pos: nn.Module | None = None,
-                 residual_conv: bool = False, with_cp: bool = False) -> None:
+                 residual_conv: bool = False, with_cp: bool = False, drop_path_skips: bool = False) -> None:
         super().__init__()
-        self.window_size, self.with_cp = window_size, with_cp
+        self.window_size, self.with_cp, self.drop_path_skips = window_size, with_cp, drop_path_skips
         self.norm1 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.attn = Attention(dim, num_heads, rel_pos)
         self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
@@ -208,22 +246,30 @@ class Block(nn.Module):
         return self._forward(x, grid, num_queries)
 
     def _forward(self, x: Tensor, grid: tuple[int, int] | None, num_queries: int | None) -> Tensor:
-        attention = self._attend_in_windows if self.window_size else self.attn
-        y = attention(self.norm1(x), grid, num_queries)
-        if num_queries is not None:  # else a slice of all tokens would cost its backward pass, zeros and a copy
-            x = x[:, -num_queries:]
-        x = x + self.drop_path(self.ls1(y))
-        x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+        x = self._add(x, lambda x: self.ls1(self.attn(self.norm1(x), grid, num_queries, self.window_size)))
+        x = self._add(x, lambda x: self.ls2(self.mlp(self.norm2(x))))
         if self.residual is not None:
             x = self.residual(x.transpose(1, 2).unflatten(2, grid)).flatten(2).transpose(1, 2)
         return x
 
-    def _attend_in_windows(self, x: Tensor, grid: tuple[int, int], num_queries: None) -> Tensor:
-        """Attention within windows; the zeros that fill up a window take part in it, as in ViTDet."""
-        size = self.window_size
-        windows, padded = window_partition(x.unflatten(1, grid), size)
-        windows = self.attn(windows.flatten(1, 2), (size, size)).unflatten(1, (size, size))
-        return window_unpartition(windows, padded, grid).flatten(1, 2)
+    def _add(self, x: Tensor, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        """``x + branch(x)``, for as many of the last tokens as the branch returns, with drop path."""
+        skips = self._skips(x.device)
+        if skips:
+            keep = 1 - self.drop_path.drop_prob
+            kept, scale = draw_kept(len(x), keep, x.device), 1 / keep
+            if not len(kept):  # one sample, times zero: every parameter has a gradient, which DDP waits for
+                kept, scale = torch.zeros(1, dtype=torch.long, device=x.device), 0.
+        y = branch(x.index_select(0, kept) if skips else x)
+        if y.size(1) < x.size(1):  # else a slice of all tokens would cost its backward pass, zeros and a copy
+            x = x[:, -y.size(1):]
+        return x.index_add(0, kept, y.to(x.dtype), alpha=scale) if skips else x + self.drop_path(y)
+
+    def _skips(self, device: torch.device) -> bool:
+        """Whether dropped branches are left out; a compiler and a CUDA graph need the same shapes each time."""
+        return (self.drop_path_skips and self.training and isinstance(self.drop_path, DropPath)
+                and not torch.compiler.is_compiling()
+                and not (device.type == 'cuda' and torch.cuda.is_current_stream_capturing()))
 
 
 def init_transformer(module: nn.Module) -> None:

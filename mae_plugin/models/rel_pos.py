@@ -1,4 +1,8 @@
-"""Relative positions for dense tasks: a bias on the attention logits, zero at the start and absent in pretraining."""
+"""Relative positions for dense tasks: a bias on the attention logits, zero at the start and absent in pretraining.
+
+Each takes queries and keys (B, heads, N, d) and the ``grid`` (h, w) of their patches, and returns ``(q, k, bias)`` such
+that the logits are ``q k' / sqrt(d) + bias``: either other queries and keys, or a bias.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -55,19 +59,25 @@ class DecomposedRelPos(nn.Module):
         self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid[0] - 1, head_dim))
         self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid[1] - 1, head_dim))
 
-    @staticmethod
-    def _table(table: Tensor, size: int) -> Tensor:
-        """(size, size, head_dim): the row of ``table`` for each pair of query and key."""
-        return resample_side(table, size)[_relative_index(size, table.device)]
+    def forward(self, q: Tensor, k: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, None]:
+        """Wider queries and keys (B, heads, h * w, head_dim + h + w or more), whose products hold the bias.
 
-    def forward(self, q: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Bias (B, heads, h * w, h * w) for unscaled queries (B, heads, h * w, head_dim) on ``grid`` (h, w)."""
-        h, w = grid
-        q = q.unflatten(2, grid)
-        bias_h = torch.einsum('bnhwc,hkc->bnhwk', q, self._table(self.rel_pos_h, h).to(q.dtype))
-        bias_w = torch.einsum('bnhwc,wkc->bnhwk', q, self._table(self.rel_pos_w, w).to(q.dtype))
-        bias = bias_h[..., :, None] + bias_w[..., None, :]  # (B, heads, h, w, h, w)
-        return bias.reshape(*bias.shape[:2], h * w, h * w)
+        ``q . table_h[y - y'] + q . table_w[x - x']`` is itself a product of two vectors: the h + w numbers that the
+        query has for all rows and columns, and ones at the row and the column of the key. A matrix of all pairs, which
+        fused attention does without, is never made. The width is filled up to a multiple of 8, as CUDA kernels ask.
+        """
+        (h, w), d = grid, q.size(-1)
+        fill = -(d + h + w) % 8
+        # Whatever divides the logits by sqrt(head_dim) divides the bias too.
+        rows, columns = (resample_side(table, size)[_relative_index(size, table.device)] * d**.5
+                         for table, size in ((self.rel_pos_h, h), (self.rel_pos_w, w)))
+        q_map = q.unflatten(2, grid)
+        by_row = torch.einsum('bnhwc,hkc->bnhwk', q_map, rows.to(q.dtype)).flatten(2, 3)
+        by_column = torch.einsum('bnhwc,wkc->bnhwk', q_map, columns.to(q.dtype)).flatten(2, 3)
+        row, column = (torch.eye(size, dtype=k.dtype, device=k.device) for size in grid)
+        places = torch.cat([row.repeat_interleave(w, dim=0), column.repeat(h, 1), row.new_zeros(h * w, fill)], dim=1)
+        q = torch.cat([q, by_row, F.pad(by_column, (0, fill))], dim=-1)
+        return q, torch.cat([k, places.expand(*k.shape[:2], -1, -1)], dim=-1), None
 
 
 @MODELS.register_module()
@@ -91,16 +101,16 @@ class RelPosBias(nn.Module):
         offsets = (2 * grid[0] - 1) * (2 * grid[1] - 1)
         self.table = nn.Parameter(torch.zeros(offsets + 3 * with_cls_token, num_heads))
 
-    def forward(self, q: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Bias (1, heads, N, N) for ``grid`` (h, w), N = h * w, one more with a class token; ``q`` gives the type."""
+    def forward(self, q: Tensor, k: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys as they are, bias (1, heads, N, N) in their type; N = h * w, one more with a class token."""
         h, w = grid
-        offsets = self.table[:-3] if self.with_cls_token else self.table
-        offsets = resample_offsets(offsets, self.grid, grid)
-        rows, columns = _relative_index(h, offsets.device), _relative_index(w, offsets.device)
-        index = rows[:, None, :, None] * (2 * w - 1) + columns[None, :, None, :]
-        bias = offsets[index.reshape(h * w, h * w)]  # (L, L, heads)
+        rows, columns = _relative_index(h, q.device), _relative_index(w, q.device)
+        index = (rows[:, None, :, None] * (2 * w - 1) + columns[None, :, None, :]).reshape(h * w, h * w)
+        offsets, others = self.table.tensor_split([-3 if self.with_cls_token else len(self.table)])
+        table = torch.cat([resample_offsets(offsets, self.grid, grid), others]).t()  # (heads, offsets and others)
         if self.with_cls_token:
-            cls_to_patch, patch_to_cls, cls_to_cls = self.table[-3:]
-            top = torch.cat([cls_to_cls.expand(1, 1, -1), cls_to_patch.expand(1, h * w, -1)], dim=1)
-            bias = torch.cat([top, torch.cat([patch_to_cls.expand(h * w, 1, -1), bias], dim=1)])
-        return bias.permute(2, 0, 1).unsqueeze(0).to(q.dtype)
+            first = table.size(1) - 3
+            index = F.pad(F.pad(index, (1, 0), value=first + 1), (0, 0, 1, 0), value=first)
+            index[0, 0] = first + 2
+        # Heads first, so that the keys lie side by side: on CUDA, fused kernels take no other bias.
+        return q, k, table.index_select(1, index.flatten()).view(1, -1, *index.shape).to(q.dtype)

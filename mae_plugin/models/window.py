@@ -15,8 +15,9 @@ def window_partition(x: Tensor, size: int) -> tuple[Tensor, tuple[int, int]]:
         Windows (B * n, size, size, C) and the padded grid (h', w').
     """
     B, h, w, C = x.shape
-    x = F.pad(x, (0, 0, 0, -w % size, 0, -h % size))
-    H, W = x.shape[1:3]
+    H, W = h + -h % size, w + -w % size
+    if (H, W) != (h, w):  # filling nothing would copy all the same
+        x = F.pad(x, (0, 0, 0, W - w, 0, H - h))
     x = x.view(B, H // size, size, W // size, size, C).transpose(2, 3)
     return x.reshape(-1, size, size, C), (H, W)
 

@@ -48,6 +48,7 @@ def _eps(norm_cfg: dict, default: float = 1e-5) -> float:
 
 def _plain_vit(part: Part) -> dict[str, object]:
     part.ignore('freeze_pos_embed', 'trainable_blocks')  # the optimizer's groups tell
+    part.ignore('drop_path_skips')  # the same mathematics
     patch = to_2tuple(part('patch_size', 16))
     grid = _grid(part('img_size', 224), patch)
     depth, width = part('depth', 12), part('embed_dim', 768)

@@ -1,0 +1,53 @@
+"""Floating point operations of a masked autoencoder's training step, counted as the authors' implementation does them.
+
+An MFU is always quoted on this count: then work that is skipped shows as speed, not as a lower utilisation. Only matrix
+products count, two operations for a multiplication and an addition; softmax, norms, GELU and optimizer do not.
+"""
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from mae_plugin.models import MAEDecoder, MaskedAutoencoder, PlainViT
+from mae_plugin.models.layers import Block
+
+
+def forward_flops(model: nn.Module) -> dict[str, float] | None:
+    """Operations of one image of ``backbone.img_size`` in a forward pass, by part.
+
+    Counted is what the authors' code computes: it embeds all patches, and decoder and head run on all tokens.
+
+    Returns:
+        ``patch_embed``, ``encoder``, ``decoder`` (with the layer that embeds the latents) and ``head``; None for a
+        model that is no :class:`MaskedAutoencoder` of a :class:`PlainViT` and a :class:`MAEDecoder`, or whose masking
+        has no ``mask_ratio``.
+    """
+    if not isinstance(model, MaskedAutoencoder) or not hasattr(model.masking, 'mask_ratio'):
+        return None
+    encoder, decoder = model.backbone, model.neck
+    if not isinstance(encoder, PlainViT) or not isinstance(decoder, MAEDecoder):
+        return None
+    num_patches = encoder.grid[0] * encoder.grid[1]
+    num_visible = 1 + int(num_patches * (1 - model.masking.mask_ratio))  # with the class token
+    return dict(
+        patch_embed=2. * num_patches * encoder.patch_embed.proj.weight.numel(),
+        encoder=_blocks(encoder.blocks, num_visible),
+        decoder=_linear(decoder.decoder_embed, num_visible) + _blocks(decoder.decoder_blocks, 1 + num_patches),
+        head=_linear(decoder.decoder_pred, 1 + num_patches))
+
+
+def training_flops(model: nn.Module) -> float | None:
+    """Operations of one image in a training step, three forward passes; None where :func:`forward_flops` is."""
+    parts = forward_flops(model)
+    return None if parts is None else 3 * sum(parts.values())
+
+
+def _linear(layer: nn.Linear, tokens: int) -> float:
+    return 2. * tokens * layer.weight.numel()
+
+
+def _blocks(blocks: Iterable[Block], tokens: int) -> float:
+    """Linear layers, and the two products of attention: logits and weighted sum, each tokens x tokens x width."""
+    return sum(
+        sum(_linear(layer, tokens) for layer in (block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2))
+        + 2 * 2. * tokens**2 * block.attn.proj.in_features for block in blocks)
