@@ -20,8 +20,9 @@ class Float8Hook(Hook):
     """Train the linear layers of the encoder's blocks in fp8, through torchao; opt-in, for ViT-L and H.
 
     Not the authors' numerics: inputs, weights and gradients are rounded to 8 bits before they are multiplied. Emulated,
-    on 6 blocks of width 192, the gradients of a step in fp8 and in bfloat16 have a cosine of COSINE, and the losses of
-    100 steps differ by CURVE on average (docs/distributed.md). Its speed and its effect on accuracy were not measured.
+    on 6 blocks of width 192, the gradients of the first step have a cosine of 0.9996 with those in bfloat16 (of the
+    encoder 0.9986), and the losses of 100 steps differ by 1.8 % on average, by row 0.6 %; those in bfloat16 and float32
+    by 0.7 %. Its speed and its effect on accuracy were not measured.
 
     Names of parameters, optimizer and checkpoints are as ever, so a run may resume with it or without. The decoder
     stays as it is: at a width of 512, rounding costs more than multiplying in fp8 saves.
