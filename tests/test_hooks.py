@@ -1,11 +1,13 @@
 """Logged losses are means over the ranks; gradients are sent in half precision."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.hooks import CheckpointHook, LoggerHook
 from mmengine.logging import MessageHub
+from mmengine.structures import BaseDataElement
 
 from mae_plugin.engine import AutocastOptimWrapper, hooks
 from mae_plugin.engine.hooks import MeanLossHook
@@ -138,15 +140,21 @@ def test_gradients_are_sent_in_half_precision(tmp_path):
         torch.distributed.destroy_process_group()
 
 
-def steps(device, runner, tiny_mae, count=4):
-    """Train on uint8 images in pinned memory, as a run does, with bfloat16 and the hook."""
+def steps(device, runner, tiny_mae, count=4, defer=True, **wrapper):
+    """Train on uint8 images in pinned memory, with keys, as a run does, with bfloat16 and the hook."""
     model = tiny_mae.to(device)
-    wrapper = AutocastOptimWrapper(optimizer=torch.optim.AdamW(model.parameters(), 1e-4, fused=True))
-    imgs = [torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8) for _ in range(4)]
-    imgs = [img.pin_memory() for img in imgs] if device == 'cuda' else imgs
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, fused=True)
+    runner.optim_wrapper = AutocastOptimWrapper(optimizer=optimizer, **wrapper)
+    imgs = torch.arange(4 * 3 * 64 * 64).view(4, 3, 64, 64).square().to(torch.uint8)
+    imgs = imgs.pin_memory() if device == 'cuda' else imgs
     hook = MeanLossHook()
+    if defer:
+        hook.clipped = runner.optim_wrapper.clipped = {}
+    else:
+        runner.optim_wrapper.message_hub = runner.message_hub
     for runner.iter in range(count):
-        outputs = model.train_step(dict(inputs=imgs), wrapper)
+        samples = [BaseDataElement(metainfo=dict(sample_key=(0, runner.iter, i))) for i in range(4)]
+        outputs = model.train_step(dict(inputs=imgs, data_samples=samples), runner.optim_wrapper)
         hook.after_train_iter(runner, runner.iter, outputs=outputs)
     return hook
 
@@ -156,11 +164,35 @@ def test_a_step_leaves_its_loss_with_the_hook(runner, tiny_mae):
     assert [set(outputs) for outputs in hook.kept] == [{'loss'}] * 4 and not history(runner)
 
 
+@pytest.mark.parametrize('accumulate', [1, 2])
+def test_norms_of_clipped_gradients_are_those_of_mmengine(runner, tiny_mae, accumulate):
+    """One for each update, with the losses, and only when they are read."""
+    other = SimpleNamespace(**{**vars(runner), 'message_hub': MessageHub('of_mmengine')})
+    kinds = dict(clip_grad=dict(max_norm=.1), accumulative_counts=accumulate)
+    steps('cpu', other, copy.deepcopy(tiny_mae), defer=False, **copy.deepcopy(kinds))
+    hook = steps('cpu', runner, tiny_mae, **kinds)
+    assert not history(runner, 'train/grad_norm')
+    hook.before_val(runner)
+    assert history(runner, 'train/grad_norm') == history(other, 'train/grad_norm')
+    assert len(history(runner, 'train/grad_norm')) == 4 // accumulate
+
+
+def test_the_hook_takes_the_norms_over(runner, tiny_mae):
+    runner.optim_wrapper = AutocastOptimWrapper(optimizer=torch.optim.SGD(tiny_mae.parameters(), lr=1.),
+                                                clip_grad=dict(max_norm=.1))
+    runner.epoch = runner.max_epochs = 0
+    runner.train_dataloader = SimpleNamespace(dataset=[])
+    hook = MeanLossHook()
+    hook.before_train(runner)
+    assert runner.optim_wrapper.clipped is hook.clipped == {}
+
+
 @pytest.mark.gpu
-def test_a_step_never_waits_for_the_device(runner, tiny_mae):
-    steps('cuda', runner, tiny_mae)
+@pytest.mark.parametrize('wrapper', [{}, dict(clip_grad=dict(max_norm=1.))], ids=['plain', 'clipped'])
+def test_a_step_never_waits_for_the_device(runner, tiny_mae, wrapper):
+    steps('cuda', runner, tiny_mae, **copy.deepcopy(wrapper))
     torch.cuda.set_sync_debug_mode('error')
     try:
-        steps('cuda', runner, tiny_mae)
+        steps('cuda', runner, tiny_mae, **wrapper)
     finally:
         torch.cuda.set_sync_debug_mode('default')

@@ -15,6 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from mae_plugin.datasets.sample_key import SampleKey
 from mae_plugin.datasets.samplers import KeyedSampler
 from mae_plugin.engine import loops
+from mae_plugin.engine import prefetch as prefetch_module
 from mae_plugin.weights.safe_load import load_file
 
 
@@ -81,12 +82,13 @@ def _read_checkpoints_safely(monkeypatch):
 @pytest.fixture
 def runner(tmp_path):
     """``runner(max_iters, ...)`` makes a runner in its own folder; its hook ``recorder`` keeps the batches."""
-    def make(max_iters, resume_from=None, seed=None, loader=None, **kwargs):
+    def make(max_iters, resume_from=None, seed=None, loader=None, prefetch=False, **kwargs):
         recorder = Recorder()
         result = Runner(
             model=Line(), work_dir=str(tmp_path / str(len(made))), experiment_name=f'{tmp_path}-{len(made)}',
             train_dataloader=loader if isinstance(loader, DataLoader) else KEYED | (loader or {}),
-            train_cfg=dict(type='mae_plugin.KeyedIterTrainLoop', max_iters=max_iters, val_begin=2, val_interval=4),
+            train_cfg=dict(type='mae_plugin.KeyedIterTrainLoop', max_iters=max_iters, val_begin=2, val_interval=4,
+                           prefetch=prefetch),
             optim_wrapper=dict(optimizer=dict(type='SGD', lr=.01)), custom_hooks=[recorder],
             default_hooks=dict(checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=3)),
             load_from=resume_from, resume=resume_from is not None, randomness=dict(seed=seed), log_level='ERROR',
@@ -128,6 +130,23 @@ def test_a_resume_reads_no_sample_twice(runner):
 def test_workers_do_not_start_before_the_run(runner, monkeypatch):
     monkeypatch.setattr(multiprocessing.Process, 'start', None)
     assert runner(6, loader=dict(num_workers=2)).train_loop.dataloader.num_workers == 2
+
+
+def test_a_batch_copied_ahead_is_not_counted(runner, monkeypatch):
+    """It is read again by the run that goes on."""
+    monkeypatch.setattr(loops, 'prefetch', lambda batches, device: prefetch_module._one_ahead(batches, device, None))
+    monkeypatch.setattr(prefetch_module, '_hand_over', lambda batch, device, stream: batch)
+    plain = runner(6, seed=3)
+    plain.train()
+    whole = runner(6, seed=3, prefetch=True)
+    Numbers.reads = 0
+    whole.train()
+    assert Numbers.reads == 14, 'the batch after the last one was asked for, too'
+    assert whole.message_hub.get_info('samples_seen') == 12
+    second = runner(6, resume_from=f'{whole.work_dir}/iter_3.pth', prefetch=True)
+    second.train()
+    assert whole.recorder.batches == plain.recorder.batches
+    assert second.recorder.batches == plain.recorder.batches[3:]
 
 
 def test_position_counts_the_samples_of_all_ranks(runner):

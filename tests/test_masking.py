@@ -7,7 +7,7 @@ import torch
 from mmengine.structures import BaseDataElement
 
 from mae_plugin.models import PatchMask, RandomMasking
-from mae_plugin.models.masking import hash_noise
+from mae_plugin.models.masking import hash_noise, sample_keys
 from mae_plugin.registry import MODELS
 
 
@@ -68,6 +68,14 @@ def test_with_keys_the_mask_depends_on_nothing_else():
         assert not torch.equal(whole[:1], masking(torch.zeros(1, 3, 8, 8), (4, 4), [other]).ids_shuffle)
 
 
+def test_keys_may_come_as_one_tensor():
+    samples, imgs = [sample(3, 2, i) for i in range(6)], torch.zeros(6, 3, 8, 8)
+    keys = sample_keys(samples)
+    assert keys.tolist() == [[3, 2, i] for i in range(6)] and sample_keys([BaseDataElement()]) is None
+    expected = RandomMasking(.75)(imgs, (4, 4), samples).ids_shuffle
+    assert torch.equal(RandomMasking(.75)(imgs, (4, 4), keys).ids_shuffle, expected)
+
+
 def test_a_key_for_some_samples_only_is_refused():
     with pytest.raises(ValueError, match='1 of 2 samples have a sample_key'):
         RandomMasking(.75)(torch.zeros(2, 3, 8, 8), (4, 4), [sample(0, 0, 0), BaseDataElement()])
@@ -86,11 +94,11 @@ def test_hash_is_splitmix64():
         for part in (5, 7, 2**40 + 1):
             state = mix(np.uint64(state + np.uint64(part) + gamma))
         expected = mix(state + np.arange(1, 51, dtype=np.uint64) * gamma)
-    assert hash_noise([(5, 7, 2**40 + 1)], 50)[0].numpy().view(np.uint64).tolist() == expected.tolist()
+    assert hash_noise(torch.tensor([(5, 7, 2**40 + 1)]), 50)[0].numpy().view(np.uint64).tolist() == expected.tolist()
 
 
 def test_hash_is_uniform_over_patches_and_samples():
-    noise = hash_noise([(0, 0, i) for i in range(4000)], 16)
+    noise = hash_noise(torch.tensor([(0, 0, i) for i in range(4000)]), 16)
     kept = PatchMask.from_scores(noise, 4, (4, 4)).mask.eq(0).float()
     share = kept.mean(0)
     assert (share - .25).abs().max() < .03  # four standard deviations
@@ -100,8 +108,9 @@ def test_hash_is_uniform_over_patches_and_samples():
 
 @pytest.mark.gpu
 def test_hash_has_the_same_bits_on_the_gpu():
-    keys = [(3, 1, i) for i in range(64)]
-    assert torch.equal(hash_noise(keys, 196), hash_noise(keys, 196, 'cuda').cpu())
+    keys = torch.tensor([(3, 1, i) for i in range(64)])
+    for given in (keys, keys.cuda()):
+        assert torch.equal(hash_noise(keys, 196), hash_noise(given, 196, 'cuda').cpu())
 
 
 def test_the_masking_of_the_readme_keeps_the_edge():

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from mae_plugin.engine import AutocastOptimWrapper
+from mae_plugin.engine.optim_wrapper import _check_support
 
 
 def training_step(dtype, lr=.1):
@@ -57,3 +58,22 @@ def test_clipping_sees_true_gradients():
 def test_unknown_dtype_is_named():
     with pytest.raises(ValueError, match="'fp16' is not one of"):
         training_step('fp16')
+
+
+def test_a_gpu_without_bfloat16_is_named(monkeypatch):
+    monkeypatch.setattr('torch.cuda.is_bf16_supported', lambda including_emulation: False)
+    monkeypatch.setattr('torch.cuda.get_device_name', lambda device: 'Tesla T4')
+    with pytest.raises(ValueError, match="dtype='bfloat16': Tesla T4 has none.*'float16'"):
+        _check_support('bfloat16', torch.device('cuda'))
+    _check_support('float16', torch.device('cuda'))
+
+
+@pytest.mark.parametrize('native', [True, False])
+def test_a_cpu_without_float16_is_told(monkeypatch, native):
+    said = []
+    monkeypatch.setattr('torch.ops.mkldnn._is_mkldnn_fp16_supported', lambda: native)
+    monkeypatch.setattr('torch.backends.mkldnn.is_available', lambda: True)
+    monkeypatch.setattr('mae_plugin.engine.optim_wrapper.print_log', lambda text, **kwargs: said.append(text))
+    training_step('float16')
+    training_step('float32')
+    assert [text.split(':')[0] for text in said] == ([] if native else ["optim_wrapper.dtype='float16'"])

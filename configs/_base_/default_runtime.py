@@ -1,7 +1,10 @@
 # What every run shares; counted in iterations. The scope is left to the configs: tasks set their library's.
 default_hooks = dict(
     runtime_info=dict(type='mae_plugin.MeanLossHook'),  # the logged loss is the mean over the ranks
+    # The same step executed faster; off until their parity was measured on a GPU. cuda_graph: pretraining only.
+    fast=dict(type='mae_plugin.FastStepHook', compile=False, timed_attention=False, cuda_graph=False),
     timer=dict(type='IterTimerHook'),
+    throughput=dict(type='mae_plugin.ThroughputHook', mfu=None),  # images_per_s, data_wait; mfu on a GPU
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=2),

@@ -72,6 +72,6 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=12_480),
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=12_480),  # ends with the run
 ]
-train_cfg = dict(type='mae_plugin.KeyedIterTrainLoop', max_iters=499_200, val_interval=5000)
+train_cfg = dict(type='mae_plugin.KeyedIterTrainLoop', max_iters=499_200, val_interval=5000, prefetch=False)
 val_cfg = dict()
 test_cfg = dict()

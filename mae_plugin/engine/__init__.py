@@ -1,6 +1,8 @@
 """Training engine: loops, hooks, optimizers with their wrappers, and metrics."""
 
 from .checkpoint_hooks import CheckpointCardHook, CheckpointFitsHook, PlainCheckpointHook
+from .fast_step import FastStepHook
+from .graphed_step import CUDAGraphRecorder, GraphedStep
 from .hooks import HalfGradientHook, LastValidationHook, MeanLossHook
 from .knn import KNNHook, knn_accuracy, knn_scores
 from .lars import Lars
@@ -9,10 +11,11 @@ from .loops import KeyedIterTrainLoop
 from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
 from .robustness import MeanCorruptionError, SynsetAccuracy
+from .throughput import ThroughputHook
 
 __all__ = [
-    'AutocastOptimWrapper', 'CheckpointCardHook', 'CheckpointFitsHook', 'GroupedOptimWrapperConstructor',
-    'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
-    'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook',
-    'PlainCheckpointHook', 'SynsetAccuracy', 'knn_accuracy', 'knn_scores'
+    'AutocastOptimWrapper', 'CUDAGraphRecorder', 'CheckpointCardHook', 'CheckpointFitsHook', 'FastStepHook',
+    'GraphedStep', 'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars',
+    'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError',
+    'MeanLossHook', 'PlainCheckpointHook', 'SynsetAccuracy', 'ThroughputHook', 'knn_accuracy', 'knn_scores'
 ]

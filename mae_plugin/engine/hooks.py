@@ -9,6 +9,15 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mae_plugin.registry import HOOKS
 
+from .optim_wrapper import AutocastOptimWrapper
+
+
+def log_line_follows(runner, batch_idx: int) -> bool:
+    """Whether the logger may write a line after this training iteration: at its interval and at the end of an epoch."""
+    loggers = [hook for hook in runner.hooks if isinstance(hook, LoggerHook)]
+    return any(hook.every_n_inner_iters(batch_idx, hook.interval)
+               or hook.end_of_epoch(runner.train_dataloader, batch_idx) for hook in loggers)
+
 
 @HOOKS.register_module()
 class MeanLossHook(RuntimeInfoHook):
@@ -33,9 +42,19 @@ class MeanLossHook(RuntimeInfoHook):
         super().__init__()
         self.history = history
         self.kept: list[dict[str, Tensor | float]] = []
+        self.clipped: dict[str, Tensor] = {}
+
+    def before_train(self, runner) -> None:
+        """As MMEngine; and the norms of clipped gradients are left to this hook, too."""
+        super().before_train(runner)
+        if isinstance(runner.optim_wrapper, AutocastOptimWrapper):
+            self.clipped = runner.optim_wrapper.clipped = {}
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
         """Keep ``outputs`` (name to scalar tensor or number), and hand all that is kept on if it is read now."""
+        if self.clipped:
+            outputs = {**(outputs or {}), **self.clipped}
+            self.clipped.clear()
         if outputs:
             self.kept.append({name: value.detach() if isinstance(value, Tensor) else value
                               for name, value in outputs.items()})
@@ -53,11 +72,8 @@ class MeanLossHook(RuntimeInfoHook):
 
     def _is_read(self, runner, batch_idx: int) -> bool:
         """Whether a line of the log or a checkpoint follows this iteration."""
-        if self.is_last_train_iter(runner) or self.end_of_epoch(runner.train_dataloader, batch_idx):
-            return True
-        return any(
-            isinstance(hook, LoggerHook) and self.every_n_inner_iters(batch_idx, hook.interval)
-            or isinstance(hook, CheckpointHook) and not hook.by_epoch
+        return self.is_last_train_iter(runner) or log_line_follows(runner, batch_idx) or any(
+            isinstance(hook, CheckpointHook) and not hook.by_epoch
             and self.every_n_train_iters(runner, hook.interval, hook.save_begin) for hook in runner.hooks)
 
     def _hand_on(self, runner) -> None:

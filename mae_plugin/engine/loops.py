@@ -11,6 +11,8 @@ from torch.utils.data import BatchSampler, DataLoader
 from mae_plugin.datasets.samplers import KeyedSampler
 from mae_plugin.registry import LOOPS
 
+from .prefetch import prefetch
+
 
 @LOOPS.register_module()
 class KeyedIterTrainLoop(IterBasedTrainLoop):
@@ -28,13 +30,16 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
         val_begin: iteration that begins validating.
         val_interval: iterations between validations.
         dynamic_intervals: (milestone, interval) pairs: the validation interval from a milestone on.
+        prefetch: copy each batch to the GPU while the one before is trained on, see :func:`~.prefetch.prefetch`; one
+            that was copied and not trained on is not counted. Its parity was not measured on a GPU.
 
     Raises:
         ValueError: if the loader has another sampler, or batches that may be of another size.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, val_begin: int = 1,
-                 val_interval: int = 1000, dynamic_intervals: Sequence[tuple[int, int]] | None = None) -> None:
+                 val_interval: int = 1000, dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+                 prefetch: bool = False) -> None:
         BaseLoop.__init__(self, runner, dataloader)
         loader = self.dataloader
         batches = loader.batch_sampler
@@ -46,6 +51,7 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
         super().__init__(runner, DataLoader(loader.dataset), max_iters, val_begin, val_interval, dynamic_intervals)
         self.dataloader = loader
         self.dataloader_iterator = None
+        self.prefetch = prefetch
 
     def _seek(self) -> None:
         """Starts the loader at the sample that follows those of the iterations done."""
@@ -63,6 +69,9 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
         batches.sampler.set_position(position)
         self._samples_seen = position
         self.dataloader_iterator = iter(self.dataloader)
+        if self.prefetch:
+            device = next(self.runner.model.parameters()).device
+            self.dataloader_iterator = prefetch(self.dataloader_iterator, device)
 
     def run_iter(self, data_batch) -> None:
         """Trains on one batch and counts its samples; the hooks that save see the new count."""

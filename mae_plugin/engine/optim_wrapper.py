@@ -1,8 +1,10 @@
 """Mixed precision on any device, and optimizers with as few parameter groups as there are settings."""
 
+import logging
 from contextlib import contextmanager
 
 import torch
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
@@ -21,16 +23,24 @@ class AutocastOptimWrapper(OptimWrapper):
         dtype: ``bfloat16``, ``float16``, or ``float32`` for no mixed precision.
         **kwargs: Those of MMEngine's ``OptimWrapper``: ``optimizer``, ``accumulative_counts``, ``clip_grad``.
 
+    Attributes:
+        clipped: What clipping found (name to scalar tensor), for a hook that reads it later; None lets MMEngine log it,
+            for which the host waits for the device in every step. :class:`~mae_plugin.engine.MeanLossHook` sets it.
+
     Raises:
-        ValueError: If ``dtype`` is another.
+        ValueError: If ``dtype`` is another, or the GPU lacks it.
     """
+
+    clipped: dict[str, Tensor] | None = None
 
     def __init__(self, dtype: str = 'bfloat16', **kwargs) -> None:
         if dtype not in _DTYPES:
             raise ValueError(f"optim_wrapper.dtype='{dtype}' is not one of {list(_DTYPES)}")
         super().__init__(**kwargs)
         self.dtype = _DTYPES[dtype]
-        self.device_type = next(p for group in self.optimizer.param_groups for p in group['params']).device.type
+        device = next(p for group in self.optimizer.param_groups for p in group['params']).device
+        self.device_type = device.type
+        _check_support(dtype, device)
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=dtype == 'float16')
 
     @contextmanager
@@ -52,6 +62,15 @@ class AutocastOptimWrapper(OptimWrapper):
         self.scaler.step(self.optimizer, **kwargs)
         self.scaler.update()
 
+    def _clip_grad(self) -> None:
+        if self.clipped is None:
+            super()._clip_grad()
+            return
+        parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
+        norm = self.clip_func(parameters, **self.clip_grad_kwargs) if parameters else None
+        if norm is not None:  # clipping by value has none
+            self.clipped[self.grad_name] = norm
+
     def state_dict(self) -> dict:
         """State of the optimizer and, in float16, of the scaler."""
         state = super().state_dict()
@@ -66,3 +85,15 @@ class AutocastOptimWrapper(OptimWrapper):
         if scaler_state and self.scaler.is_enabled():
             self.scaler.load_state_dict(scaler_state)
         super().load_state_dict(state_dict)
+
+
+def _check_support(dtype: str, device: torch.device) -> None:
+    if device.type == 'cuda' and dtype == 'bfloat16' and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError(f"optim_wrapper.dtype='bfloat16': {torch.cuda.get_device_name(device)} has none, it came with "
+                         "compute capability 8.0 (A100): choose 'float16' or 'float32'")
+    if device.type == 'cpu' and dtype != 'float32' and torch.backends.mkldnn.is_available():
+        supported = {'bfloat16': torch.ops.mkldnn._is_mkldnn_bf16_supported,
+                     'float16': torch.ops.mkldnn._is_mkldnn_fp16_supported}
+        if not supported[dtype]():
+            print_log(f"optim_wrapper.dtype='{dtype}': this CPU has no arithmetic for it, so that it costs time; "
+                      "'float32' saves it", logger='current', level=logging.WARNING)

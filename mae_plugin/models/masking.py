@@ -83,47 +83,61 @@ class RandomMasking(nn.Module):
         """(B, L): the lowest are kept.
 
         Samples that carry a ``sample_key`` (seed, epoch, index) get a hash of it and of the patch: the same bits on
-        every device, whatever the batch, the worker or the process. Without, this is exactly one
-        ``torch.rand(B, L)``, which draws the authors' mask for a seed.
+        every device, whatever the batch, the worker or the process. The keys may also come alone, as an int64 tensor
+        (B, 3) in place of ``data_samples``. Without keys, this is exactly one ``torch.rand(B, L)``, which draws the
+        authors' mask for a seed.
         """
         B, L = imgs.size(0), grid[0] * grid[1]
-        with_key = sum('sample_key' in sample for sample in data_samples or ())
-        if not with_key:
+        keys = sample_keys(data_samples)
+        if keys is None:
             return torch.rand(B, L, device=imgs.device)
-        if with_key < B:
-            raise ValueError(f'{with_key} of {B} samples have a sample_key: give it to all or to none')
-        return hash_noise([sample.sample_key for sample in data_samples], L, imgs.device)
+        return hash_noise(keys, L, imgs.device)
 
 
-_GAMMA, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+def sample_keys(data_samples: Sequence | Tensor | None) -> Tensor | None:
+    """The ``sample_key`` of each sample, int64 (B, 3): seed, epoch and index; None if there are none.
+
+    Raises:
+        ValueError: If only some have one.
+    """
+    if data_samples is None or isinstance(data_samples, Tensor):
+        return data_samples
+    keys = [sample.sample_key for sample in data_samples if 'sample_key' in sample]
+    if not keys:
+        return None
+    if len(keys) < len(data_samples):
+        raise ValueError(f'{len(keys)} of {len(data_samples)} samples have a sample_key: give it to all or to none')
+    return torch.tensor(keys, dtype=torch.int64)
 
 
-def hash_noise(keys: Sequence[tuple[int, int, int]], length: int, device: torch.device | str = 'cpu') -> Tensor:
+def hash_noise(keys: Tensor, length: int, device: torch.device | str = 'cpu') -> Tensor:
     """Uniform int64 noise (B, length) that is a function of each (seed, epoch, index) and the column alone.
 
     SplitMix64 (Steele et al., 2014), first over the parts of the key, then over the columns. Integer arithmetic only,
     so CPU and GPU give the same bits.
+
+    Args:
+        keys: int64 (B, 3), on the CPU or on ``device``. The host does not wait for their way there.
+        length: Number of columns.
+        device: Where the noise is wanted.
     """
-    start = torch.tensor([_signed(_hash_key(key)) for key in keys], dtype=torch.int64, device=device)
-    z = start[:, None] + torch.arange(1, length + 1, device=device) * _signed(_GAMMA)
-    z = (z ^ _shift_right(z, 30)) * _signed(_MIX_1)
-    z = (z ^ _shift_right(z, 27)) * _signed(_MIX_2)
+    state = torch.zeros_like(keys[:, 0])
+    for part in keys.unbind(1):
+        state = _mix(state + part + _GAMMA)
+    if state.device.type == 'cpu' and torch.device(device).type == 'cuda':
+        state = state.pin_memory()  # from other memory the copy would wait for all that the device still has to do
+    state = state.to(device, non_blocking=True)
+    return _mix(state[:, None] + torch.arange(1, length + 1, device=device) * _GAMMA)
+
+
+# As int64 with the bits of SplitMix64's uint64, on which torch has no arithmetic.
+_GAMMA, _MIX_1, _MIX_2 = (x - 2**64 for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift_right(z, 30)) * _MIX_1
+    z = (z ^ _shift_right(z, 27)) * _MIX_2
     return z ^ _shift_right(z, 31)
-
-
-def _hash_key(key: tuple[int, int, int]) -> int:
-    state = 0
-    for part in key:
-        state = (state + part + _GAMMA) % 2**64
-        state = (state ^ state >> 30) * _MIX_1 % 2**64
-        state = (state ^ state >> 27) * _MIX_2 % 2**64
-        state ^= state >> 31
-    return state
-
-
-def _signed(value: int) -> int:
-    """The int64 with the bits of a uint64: torch has no arithmetic on the latter."""
-    return value - 2**64 if value >= 2**63 else value
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
