@@ -53,3 +53,5 @@ OPTIM_WRAPPERS = Registry(
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', parent=mm.OPTIM_WRAPPER_CONSTRUCTORS, scope=_SCOPE,
     locations=['mae_plugin.engine'])
+MODEL_WRAPPERS = Registry('model wrapper', parent=mm.MODEL_WRAPPERS, scope=_SCOPE, locations=['mae_plugin.engine'])
+STRATEGIES = Registry('strategy', parent=mm.STRATEGIES, scope=_SCOPE, locations=['mae_plugin.engine'])

@@ -18,6 +18,15 @@ env_cfg = dict(
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'))  # without a GPU the tools take gloo
 
+# Several processes exchange gradients while the backward pass goes on, in place, and look for no parameters without:
+# every one that is trained is used, or the run stops and names it.
+model_wrapper_cfg = dict(
+    type='mae_plugin.DistributedDataParallel',
+    find_unused_parameters=False,
+    broadcast_buffers=False,
+    gradient_as_bucket_view=True,
+    static_graph=False)
+
 log_processor = dict(
     type='LogProcessor',
     window_size=50,

@@ -1,7 +1,9 @@
 """Training engine: loops, hooks, optimizers with their wrappers, and metrics."""
 
 from .checkpoint_hooks import CheckpointCardHook, CheckpointFitsHook, PlainCheckpointHook
+from .distributed import DistributedDataParallel, FSDPStrategy
 from .fast_step import FastStepHook
+from .float8 import Float8Hook
 from .graphed_step import CUDAGraphRecorder, GraphedStep
 from .hooks import HalfGradientHook, LastValidationHook, MeanLossHook
 from .knn import KNNHook, knn_accuracy, knn_scores
@@ -14,8 +16,9 @@ from .robustness import MeanCorruptionError, SynsetAccuracy
 from .throughput import ThroughputHook
 
 __all__ = [
-    'AutocastOptimWrapper', 'CUDAGraphRecorder', 'CheckpointCardHook', 'CheckpointFitsHook', 'FastStepHook',
-    'GraphedStep', 'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars',
-    'LastValidationHook', 'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError',
-    'MeanLossHook', 'PlainCheckpointHook', 'SynsetAccuracy', 'ThroughputHook', 'knn_accuracy', 'knn_scores'
+    'AutocastOptimWrapper', 'CUDAGraphRecorder', 'CheckpointCardHook', 'CheckpointFitsHook', 'DistributedDataParallel',
+    'FSDPStrategy', 'FastStepHook', 'Float8Hook', 'GraphedStep', 'GroupedOptimWrapperConstructor', 'HalfGradientHook',
+    'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor',
+    'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook', 'PlainCheckpointHook', 'SynsetAccuracy',
+    'ThroughputHook', 'knn_accuracy', 'knn_scores'
 ]

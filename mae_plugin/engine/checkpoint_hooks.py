@@ -15,6 +15,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.utils import apply_to
 from torch import Tensor, nn
 
+from mae_plugin.engine.distributed import whole_shapes
 from mae_plugin.models import MaskedAutoencoder
 from mae_plugin.registry import HOOKS
 from mae_plugin.utils.hashing import file_sha256
@@ -230,18 +231,18 @@ class CheckpointFitsHook(Hook):
         stored = {name.removeprefix('module.'): value
                   for name, value in checkpoint.get('state_dict', checkpoint).items()
                   if isinstance(name, str) and isinstance(value, Tensor)}
-        weights = model.state_dict()
-        expected = {name: value for name, value in weights.items()
+        weights = whole_shapes(model)
+        expected = {name: shape for name, shape in weights.items()
                     if name.startswith(self.part) and 'num_batches_tracked' not in name}
         missing = [name for name in expected if name not in stored]
-        resized = [name for name in expected if name in stored and stored[name].shape != expected[name].shape]
+        resized = [name for name in expected if name in stored and stored[name].shape != expected[name]]
         problems = []
         if missing:
             problems.append(f'{len(missing)} of the {len(expected)} tensors are missing (the first: {missing[0]})')
         if resized:
             name = resized[0]
             problems.append(f'{len(resized)} are of another size (the first: {name}, {tuple(stored[name].shape)} in '
-                            f'the file and {tuple(expected[name].shape)} in the model)')
+                            f'the file and {tuple(expected[name])} in the model)')
         if problems:
             raise ValueError(f'{path} is a checkpoint of another model: {"; ".join(problems)}'
                              + self._remedy(model, checkpoint, path))
@@ -259,7 +260,7 @@ class CheckpointFitsHook(Hook):
                     'and with resize=True other sizes')
         if theirs:
             return f'{theirs}: convert it with tools/convert_checkpoint.py {path} OUT --to plugin'
-        stored, wanted = kind_of(names), kind_of(model.state_dict())
+        stored, wanted = kind_of(names), kind_of(whole_shapes(model))
         return '' if stored == wanted else f': it is one of {stored}, and of {wanted} is expected'
 
     @staticmethod

@@ -7,17 +7,18 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
+from .distributed import whole_name, whole_shapes
 
 # As detectron2 understands "norm": torch's own. LayerNorm2d, which is none of them there, is decayed.
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
-# Kinds of parameters that may go without weight decay: (name, parameter, its module) -> belongs to the kind.
-NO_DECAY_KINDS: dict[str, Callable[[str, nn.Parameter, nn.Module], bool]] = {
-    '1d': lambda name, parameter, module: parameter.ndim <= 1,
-    'norm': lambda name, parameter, module: type(module) in _NORMS,
-    'pos_embed': lambda name, parameter, module: name.rpartition('.')[2] == 'pos_embed',
-    'cls_token': lambda name, parameter, module: name.rpartition('.')[2] == 'cls_token',
-    'rel_pos': lambda name, parameter, module: '.rel_pos.' in name,
+# Kinds of parameters that may go without weight decay: (name, dimensions, its module) -> belongs to the kind.
+NO_DECAY_KINDS: dict[str, Callable[[str, int, nn.Module], bool]] = {
+    '1d': lambda name, ndim, module: ndim <= 1,
+    'norm': lambda name, ndim, module: type(module) in _NORMS,
+    'pos_embed': lambda name, ndim, module: name.rpartition('.')[2] == 'pos_embed',
+    'cls_token': lambda name, ndim, module: name.rpartition('.')[2] == 'cls_token',
+    'rel_pos': lambda name, ndim, module: '.rel_pos.' in name,
 }
 
 
@@ -57,10 +58,11 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
         """Append to ``params`` the groups of ``module``, the whole model."""
         groups: dict[tuple[float, float], list] = {}
-        for name, parameter in module.named_parameters():
+        shapes = whole_shapes(module)
+        for path, parameter in module.named_parameters():
             if parameter.requires_grad:
-                owner = module.get_submodule(name.rpartition('.')[0])
-                decayed = not any(NO_DECAY_KINDS[kind](name, parameter, owner) for kind in self.no_decay)
+                name, owner = whole_name(path), module.get_submodule(path.rpartition('.')[0])
+                decayed = not any(NO_DECAY_KINDS[kind](name, len(shapes[name]), owner) for kind in self.no_decay)
                 groups.setdefault((self.lr_mult(name, module), float(decayed)), []).append(parameter)
         for (lr_mult, decay_mult), members in groups.items():
             group = dict(params=members)

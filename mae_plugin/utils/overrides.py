@@ -9,7 +9,7 @@ from mae_plugin.utils.cli import nearest
 # What the Runner and our tools read besides the arguments of the Runner's constructor.
 _ALSO_READ = {
     'activation_checkpointing', 'compile', 'custom_imports', 'efficient_conv_bn_eval', 'find_unused_parameters',
-    'model_wrapper_cfg', 'prepare_data', 'recipe', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline'
+    'model_wrapper_cfg', 'prepare_data', 'recipe', 'runner_type', 'strategy', 'sync_bn', 'tta_model', 'tta_pipeline'
 }
 
 

@@ -266,7 +266,7 @@ def build_runner(cfg, strict: bool, loaders: Sequence[str] = ('train_dataloader'
     from mae_plugin.datasets.label_checks import check_labels, check_maps_when_loaded
     from mae_plugin.datasets.prepare import prepare_data
     from mae_plugin.engine import CheckpointFitsHook, LastValidationHook
-    from mae_plugin.engine.distributed import end_launch, prepare_cpu_launch
+    from mae_plugin.engine.distributed import end_launch, prepare_launch
     from mae_plugin.weights import safe_load
     safe_load.install()
     check_sizes(cfg.model)
@@ -275,7 +275,7 @@ def build_runner(cfg, strict: bool, loaders: Sequence[str] = ('train_dataloader'
     prepare_data(cfg)
     check_labels(cfg, loaders)
     check_maps_when_loaded(cfg, loaders)
-    prepare_cpu_launch(cfg)
+    prepare_launch(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     fits = CheckpointFitsHook(resume=bool(cfg.get('resume')), part='' if strict else 'backbone.')
     runner.register_hook(fits, priority='LOWEST')

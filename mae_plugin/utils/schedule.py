@@ -99,14 +99,16 @@ def scale_lr(runner, cfg) -> None:
     """Count accumulated batches in ``auto_scale_lr``, which MMEngine does not, and say what the learning rate is."""
     wrapper = cfg.get('optim_wrapper') or {}
     lr, count = (wrapper.get('optimizer') or {}).get('lr'), wrapper.get('accumulative_counts', 1)
-    scale = runner.auto_scale_lr
+    # MMEngine's FlexibleRunner leaves it to its strategy.
+    holder, name = (runner.strategy, '_auto_scale_lr') if hasattr(runner, 'strategy') else (runner, 'auto_scale_lr')
+    scale = getattr(holder, name)
     if lr is None:
         return
     batch = batch_of_all_processes(cfg)
     images = f'{batch} images an iteration' + (f' x {count} for a step' if count > 1 else '')
     if scale and scale.get('enable'):
         base = scale['base_batch_size']
-        runner.auto_scale_lr = {**scale, 'base_batch_size': base / count}
+        setattr(holder, name, {**scale, 'base_batch_size': base / count})
         runner.logger.info(f'Learning rate: {lr:g} for {base}; {images}: {lr * batch * count / base:.6g}')
     else:
         runner.logger.info(f'Learning rate: {lr:g}, not scaled; {images}')
