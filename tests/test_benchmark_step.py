@@ -151,7 +151,7 @@ def test_a_batch_that_does_not_fit_says_what_would(cfg, monkeypatch):
         return turn(self, steps)
     monkeypatch.setattr(Session, 'turn', scarce)
     rows = quiet_measure(cfg, [Spec('plugin'), Spec('plugin', 'float32', 'no-grouped')], batches=[4])['rows']
-    assert rows[1]['error'] == 'does not fit at batch 4: try batch 2, model.backbone.with_cp=True, bfloat16'
+    assert rows[1]['error'] == 'does not fit at batch 4: try batch 2, +model.backbone.with_cp=True, bfloat16'
     assert len(rows[0]['seconds']) == 2
 
 

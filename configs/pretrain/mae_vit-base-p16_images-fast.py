@@ -3,7 +3,8 @@
     python tools/train.py configs/pretrain/mae_vit-base-p16_images-fast.py \\
         --cfg-options train_dataloader.dataset.data_root=/my/images
 
-The same mathematics as ``mae_vit-base-p16_images.py``, see there for the schedule; checked on the CPU, not yet on a GPU.
+The same mathematics as ``mae_vit-base-p16_images.py``, see there for the schedule.
+Checked on the CPU, not yet on a GPU.
 """
 _base_ = './mae_vit-base-p16_images.py'
 default_hooks = dict(fast=dict(compile=True, timed_attention=True))

@@ -2,7 +2,7 @@
 
     bash tools/dist_train.sh configs/pretrain/mae_vit-huge-p14_in1k-fast.py 8
 
-Where 512 images a GPU do not fit, add ``model.backbone.with_cp=True``, which computes activations a second time.
+Where 512 images a GPU do not fit, add ``+model.backbone.with_cp=True``, which computes activations a second time.
 """
 _base_ = './mae_vit-huge-p14_in1k.py'
 default_hooks = dict(fast=dict(compile=True, timed_attention=True))

@@ -168,7 +168,7 @@ class _Bench:
         except DoesNotFit:
             smaller = [f'batch {batch // 2}'] if batch > 1 else []
             if session.spec.project == 'plugin':
-                smaller.append('model.backbone.with_cp=True')
+                smaller.append('+model.backbone.with_cp=True')
             if session.spec.dtype == 'float32':
                 smaller.append('bfloat16')
             return dict(error=f'does not fit at batch {batch}: try {", ".join(smaller)}', does_not_fit=True)

@@ -48,7 +48,7 @@ def _eps(norm_cfg: dict, default: float = 1e-5) -> float:
 
 def _plain_vit(part: Part) -> dict[str, object]:
     part.ignore('freeze_pos_embed', 'trainable_blocks')  # the optimizer's groups tell
-    part.ignore('drop_path_skips')  # the same mathematics
+    part.ignore('drop_path_skips', 'with_cp')  # the same mathematics
     patch = to_2tuple(part('patch_size', 16))
     grid = _grid(part('img_size', 224), patch)
     depth, width = part('depth', 12), part('embed_dim', 768)
@@ -129,6 +129,7 @@ def _decoder(width: int, depth: int, heads: int, mlp_ratio: float) -> dict[str, 
 
 
 def _decoder_of(part: Part) -> dict[str, object]:
+    part.ignore('with_cp')  # the same mathematics
     part.ignore('in_chans', 'embed_dim', 'patch_size', 'num_patches', 'img_size')  # follow from the encoder
     eps = _eps(part('norm_cfg', dict(eps=1e-6)))
     return {**_decoder(part('decoder_embed_dim', 512), part('decoder_depth', 8), part('decoder_num_heads', 16),

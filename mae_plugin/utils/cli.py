@@ -97,7 +97,7 @@ def describe(error: BaseException) -> str:
     full = _OUT_OF_MEMORY.search(text)
     if full:
         return (f'{full[0]}. What needs less: a smaller train_dataloader.batch_size (--fit-batch accumulate keeps the '
-                'recipe), model.backbone.with_cp=True (activation checkpointing), half precision (--amp)')
+                'recipe), +model.backbone.with_cp=True (activation checkpointing), half precision (--amp)')
     return f'{name}: {text}{where}'
 
 
