@@ -4,6 +4,7 @@ An MFU is always quoted on this count: then work that is skipped shows as speed,
 products count, two operations for a multiplication and an addition; softmax, norms, GELU and optimizer do not.
 """
 
+import math
 from collections.abc import Iterable
 
 from torch import nn
@@ -30,7 +31,7 @@ def forward_flops(model: nn.Module) -> dict[str, float] | None:
     num_patches = encoder.grid[0] * encoder.grid[1]
     num_visible = 1 + int(num_patches * (1 - model.masking.mask_ratio))  # with the class token
     return dict(
-        patch_embed=2. * num_patches * encoder.patch_embed.proj.weight.numel(),
+        patch_embed=2. * num_patches * encoder.in_chans * math.prod(encoder.patch_size) * encoder.embed_dim,
         encoder=_blocks(encoder.blocks, num_visible),
         decoder=_linear(decoder.decoder_embed, num_visible) + _blocks(decoder.decoder_blocks, 1 + num_patches),
         head=_linear(decoder.decoder_pred, 1 + num_patches))
@@ -43,7 +44,7 @@ def training_flops(model: nn.Module) -> float | None:
 
 
 def _linear(layer: nn.Linear, tokens: int) -> float:
-    return 2. * tokens * layer.weight.numel()
+    return 2. * tokens * layer.in_features * layer.out_features  # FSDP leaves a process but a share of the weight
 
 
 def _blocks(blocks: Iterable[Block], tokens: int) -> float:
