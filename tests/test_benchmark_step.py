@@ -128,6 +128,14 @@ def test_a_process_of_its_own_answers_as_the_same_process(cfg):
     assert answers[0] == pytest.approx(answers[1], rel=1e-6)
 
 
+def test_a_process_of_its_own_has_loader_workers(cfg, monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', '2')  # a core is left for one
+    session = RemoteSession(Spec('plugin', 'float32', 'prefetch'), cfg.to_dict(), 2)
+    session.call('gate', 2)
+    assert session.result()['failed'] == []
+    session.close()
+
+
 def test_a_contender_that_fails_leaves_the_others_alone(cfg, monkeypatch):
     wrong = Spec('plugin', variant='wrong:model.neck.decoder_depth=0')
     result = quiet_measure(cfg, [Spec('plugin'), wrong])
