@@ -80,6 +80,19 @@ def test_kernels_that_do_not_serve_a_case_are_left_out():
     assert all(seconds > 0 for seconds in times.values())
 
 
+def test_what_is_timed_lies_in_memory_as_in_the_model(monkeypatch):
+    """A kernel that copies heads pays for it."""
+    seen = []
+    monkeypatch.setattr('mae_plugin.models.attention.time_backends',
+                        lambda q, k, v, bias: seen.append((q, k, v)) or dict(default=1.))
+    model = Attention(24, 3)
+    q, k, v = model._heads(model.qkv(torch.randn(2, 7, 24)), 3)
+    attend(q, k, v, backend='timed')
+    for fake, real in zip(seen[0], (q, k, v), strict=True):
+        assert fake.shape == real.shape and fake.is_leaf and fake.requires_grad
+        assert sorted(range(4), key=fake.stride) == sorted(range(4), key=real.stride)
+
+
 def test_the_time_of_the_backward_pass_counts(monkeypatch):
     steps = []
     monkeypatch.setattr('torch.autograd.grad', lambda out, inputs, seed: steps.append(len(inputs)))
