@@ -211,8 +211,9 @@ class StandIn:
     def __init__(self):
         self.warmed_up = self.recorded = self.replayed = 0
 
-    def warm_up(self, step):
+    def warm_up(self, step, last=False):
         self.warmed_up += 1
+        assert last == (self.warmed_up % WARM_UP == 0)
         return step()
 
     def record(self, step):
@@ -419,6 +420,31 @@ def test_recorded_steps_never_wait_for_the_device(tiny_mae):
             step(data, wrapper)
     finally:
         torch.cuda.set_sync_debug_mode('default')
+
+
+@pytest.mark.gpu
+def test_a_step_that_waits_for_the_device_is_not_recorded(tiny_mae, said, monkeypatch):
+    """It would break PyTorch's allocator and generator, without which the plain step cannot go on."""
+    model = tiny_mae.cuda()
+    loss = model.head.loss
+    monkeypatch.setattr(model.head, 'loss', lambda *args: (found := loss(*args), found['loss'].item())[0])
+    wrapper = wrapped(model)
+    step = GraphedStep(model, wrapper, CUDAGraphRecorder())
+    for i in range(WARM_UP + 3):
+        step(dict(inputs=batch(i)['inputs'].cuda()), wrapper)  # masks without keys are the generator's
+    warning, = warnings_of(said)
+    assert step.off and step.replay is None and 'synchronizing' in warning
+    assert torch.cuda.get_sync_debug_mode() == 0 and wrapper.inner_count == WARM_UP + 3
+
+
+@pytest.mark.gpu
+def test_activation_checkpointing_is_recorded(said):
+    model = MODELS.build(tiny_mae_cfg(with_cp=True)).cuda()
+    wrapper = wrapped(model)
+    step = GraphedStep(model, wrapper, CUDAGraphRecorder())
+    for i in range(WARM_UP + 2):
+        step(on_gpu(batch(i)), wrapper)
+    assert step.replay is not None and not warnings_of(said)
 
 
 @pytest.mark.gpu
