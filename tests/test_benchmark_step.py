@@ -136,6 +136,14 @@ def test_a_process_of_its_own_has_loader_workers(cfg, monkeypatch):
     session.close()
 
 
+def test_each_parity_is_kept_at_once(cfg):
+    """A suite cuts off what takes too long; the pieces after it need what was found."""
+    saved = []
+    quiet_measure(cfg, [Spec('plugin'), Spec('plugin', variant='plain')], gate_only=True, save=saved.append)
+    assert [[row['name'] for row in result['rows']] for result in saved] == [['plugin'], ['plugin', 'plugin plain']]
+    assert all(row['parity']['failed'] == [] for row in saved[-1]['rows'])
+
+
 def test_a_contender_that_fails_leaves_the_others_alone(cfg, monkeypatch):
     wrong = Spec('plugin', variant='wrong:model.neck.decoder_depth=0')
     result = quiet_measure(cfg, [Spec('plugin'), wrong])
