@@ -58,6 +58,17 @@ def test_a_shape_is_timed_once_and_the_fastest_is_kept(monkeypatch):
     assert not used, 'the slower kernel was used'
 
 
+def test_images_of_ever_new_sizes_stop_being_timed(monkeypatch):
+    monkeypatch.setattr('mae_plugin.models.attention.MAX_TIMED', 2)
+    timed = []
+    monkeypatch.setattr('mae_plugin.models.attention.time_backends',
+                        lambda q, *args: timed.append(q.size(2)) or dict(default=2., matmul=1.))
+    for queries in (3, 4, 5, 4, 6):
+        args = tensors(queries=queries)
+        torch.testing.assert_close(attend(*args, backend='timed'), attend(*args))
+    assert timed == [3, 4] and [*_fastest.values()] == ['matmul'] * 2
+
+
 @pytest.mark.parametrize('matmul, chosen', [(.95, 'default'), (.8, 'matmul')])
 def test_noise_does_not_choose(monkeypatch, matmul, chosen):
     monkeypatch.setattr('mae_plugin.models.attention.time_backends', lambda *args: dict(default=1., matmul=matmul))

@@ -1,7 +1,9 @@
 """The fast step is the plain step: compiled, as a graph, with batches copied ahead."""
 
 import copy
+import gc
 import logging
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -189,6 +191,27 @@ def test_the_hook_switches_and_says_what_is_on(tiny_mae, said, monkeypatch):
     FastStepHook(compile=True, timed_attention=True).before_train(run(tiny_mae))
     assert said[-1][1] == 'Fast step: 5 compiled blocks, timed attention in 5 layers.'
     assert compiled == blocks(tiny_mae) and {attention.backend for attention in attentions} == {'timed'}
+
+
+def test_a_switch_is_true_or_false():
+    with pytest.raises(ValueError, match="default_hooks.fast.compile='no' is neither True nor False"):
+        FastStepHook(compile='no')
+
+
+def test_after_the_run_nothing_holds_the_graph(tiny_mae):
+    """The optimizer, which outlives it, would."""
+    wrapper = adamw(tiny_mae)
+    step = tiny_mae.train_step = graphed(StandIn())(tiny_mae, wrapper)
+    for i in range(WARM_UP + 1):
+        tiny_mae.train_step(batch(i), wrapper)
+    assert step.replay is not None
+    FastStepHook().after_train(run(tiny_mae))
+    FastStepHook().after_train(run(tiny_mae))  # a run without one
+    assert step.replay is None and tiny_mae.train_step is not step
+    wrapper.load_state_dict(wrapper.state_dict())
+    step = weakref.ref(step)
+    gc.collect()
+    assert step() is None
 
 
 def test_a_model_without_blocks_is_left_alone(said):

@@ -102,7 +102,7 @@ class GraphedStep:
         self.reset()
         # Steps that are not recorded run with capturable, too, of which PyTorch would warn.
         self.optimizer._warned_capturable_if_run_uncaptured = True
-        self.optimizer.register_load_state_dict_post_hook(lambda optimizer: self.reset())
+        self._hook = self.optimizer.register_load_state_dict_post_hook(lambda optimizer: self.reset())
 
     def reset(self) -> None:
         """Forget the recorded step, whose memory is no longer that of the optimizer."""
@@ -112,6 +112,11 @@ class GraphedStep:
         for state in self.optimizer.state.values():  # where a step without fused AdamW left it on the CPU
             if isinstance(state.get('step'), Tensor):
                 state['step'] = state['step'].to(self.device)
+
+    def close(self) -> None:
+        """Free the recorded step and its memory, which the optimizer would hold."""
+        self._hook.remove()
+        self.reset()
 
     def __call__(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Train on one batch.

@@ -59,6 +59,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, backend:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale)
 
 
+MAX_TIMED = 64  # shapes: images of ever new sizes would never stop being timed
 _fastest: dict[tuple, str] = {}
 
 
@@ -66,6 +67,8 @@ _fastest: dict[tuple, str] = {}
 def fastest(q_shape: tuple[int, ...], k_shape: tuple[int, ...], v_shape: tuple[int, ...], dtype: torch.dtype,
             device: str, train: bool, bias: tuple | None = None) -> str:
     """The backend that takes least time for such tensors, forward and, with ``train``, backward; timed once.
+
+    After :data:`MAX_TIMED` shapes it is ``default`` for others.
 
     Args:
         q_shape: Shape of the queries.
@@ -77,9 +80,9 @@ def fastest(q_shape: tuple[int, ...], k_shape: tuple[int, ...], v_shape: tuple[i
         bias: Shape and type of the bias and whether it needs a gradient, or None.
     """
     case = (q_shape, k_shape, v_shape, dtype, device, train, bias)
-    if case not in _fastest:
+    if case not in _fastest and len(_fastest) < MAX_TIMED:
         _fastest[case] = _time_case(*case)
-    return _fastest[case]
+    return _fastest.get(case, 'default')
 
 
 def _time_case(q_shape: tuple, k_shape: tuple, v_shape: tuple, dtype: torch.dtype, device: str, train: bool,
