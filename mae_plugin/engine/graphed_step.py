@@ -1,6 +1,7 @@
 """A training step launched as a whole."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -54,7 +55,9 @@ class CUDAGraphRecorder:
         before = torch.cuda.get_sync_debug_mode()
         self.stream.wait_stream(torch.cuda.current_stream())
         try:
-            torch.cuda.set_sync_debug_mode('error' if last else before)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # that it is a prototype
+                torch.cuda.set_sync_debug_mode('error' if last else before)
             with torch.cuda.stream(self.stream):
                 return step()
         finally:
