@@ -7,4 +7,5 @@ Otherwise mae_vit-large-p16_in1k.py, whose checkpoints it reads and writes. For 
 neither speed nor accuracy was measured. See docs/distributed.md.
 """
 _base_ = './mae_vit-large-p16_in1k.py'
+recipe = dict(name=None)  # of nobody's
 custom_hooks = [dict(type='mae_plugin.Float8Hook')]

@@ -47,8 +47,10 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
             sampler = loader.sampler if type(batches) is BatchSampler else batches
             raise ValueError(f'KeyedIterTrainLoop: train_dataloader has the sampler {type(sampler).__name__}; it needs '
                              "sampler=dict(type='mae_plugin.KeyedSampler'), a batch_size and no batch_sampler")
-        # An idle loader, because mmengine 0.10.7 starts the workers here, when no checkpoint has been read yet.
-        super().__init__(runner, DataLoader(loader.dataset), max_iters, val_begin, val_interval, dynamic_intervals)
+        # An idle loader, because mmengine 0.10.7 starts the workers here, when no checkpoint has been read yet. It
+        # draws a seed for them: FlexibleRunner, which builds the model after the loop, would begin with other weights.
+        with torch.random.fork_rng(devices=[]):
+            super().__init__(runner, DataLoader(loader.dataset), max_iters, val_begin, val_interval, dynamic_intervals)
         self.dataloader = loader
         self.dataloader_iterator = None
         self.prefetch = prefetch
