@@ -136,6 +136,15 @@ def test_a_process_of_its_own_has_loader_workers(cfg, monkeypatch):
     session.close()
 
 
+def test_a_loop_of_other_losses_has_no_parity(cfg, monkeypatch):
+    """Prefetching is in the loop alone."""
+    losses = iter([[1., 1.00001], [1., 1.]])
+    monkeypatch.setattr(session_module, 'losses_in_loop', lambda *args: next(losses))
+    session = Session(Spec('plugin', 'float32', 'prefetch'), cfg.to_dict(), 2)
+    assert session.gate(2)['failed'] == ['float32 losses in the loop 1.0e-05 (limit 1e-06)']
+    session.close()
+
+
 def test_each_parity_is_kept_at_once(cfg):
     """A suite cuts off what takes too long; the pieces after it need what was found."""
     saved = []
