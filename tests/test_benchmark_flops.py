@@ -60,3 +60,10 @@ def test_other_models_are_not_counted():
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
 def test_the_rate_of_a_product_is_positive(dtype):
     assert 0 < matmul_rate('cpu', dtype, size=64) < float('inf')
+
+
+def test_the_product_leaves_the_random_numbers_of_a_run_alone():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    matmul_rate('cpu', torch.float32, size=16, rounds=1)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -128,6 +128,31 @@ def test_a_process_of_its_own_answers_as_the_same_process(cfg):
     assert answers[0] == pytest.approx(answers[1], rel=1e-6)
 
 
+def test_a_process_of_its_own_has_loader_workers(cfg, monkeypatch):
+    monkeypatch.setenv('OMP_NUM_THREADS', '2')  # a core is left for one
+    session = RemoteSession(Spec('plugin', 'float32', 'prefetch'), cfg.to_dict(), 2)
+    session.call('gate', 2)
+    assert session.result()['failed'] == []
+    session.close()
+
+
+def test_a_loop_of_other_losses_has_no_parity(cfg, monkeypatch):
+    """Prefetching is in the loop alone."""
+    losses = iter([[1., 1.00001], [1., 1.]])
+    monkeypatch.setattr(session_module, 'losses_in_loop', lambda *args: next(losses))
+    session = Session(Spec('plugin', 'float32', 'prefetch'), cfg.to_dict(), 2)
+    assert session.gate(2)['failed'] == ['float32 losses in the loop 1.0e-05 (limit 1e-06)']
+    session.close()
+
+
+def test_each_parity_is_kept_at_once(cfg):
+    """A suite cuts off what takes too long; the pieces after it need what was found."""
+    saved = []
+    quiet_measure(cfg, [Spec('plugin'), Spec('plugin', variant='plain')], gate_only=True, save=saved.append)
+    assert [[row['name'] for row in result['rows']] for result in saved] == [['plugin'], ['plugin', 'plugin plain']]
+    assert all(row['parity']['failed'] == [] for row in saved[-1]['rows'])
+
+
 def test_a_contender_that_fails_leaves_the_others_alone(cfg, monkeypatch):
     wrong = Spec('plugin', variant='wrong:model.neck.decoder_depth=0')
     result = quiet_measure(cfg, [Spec('plugin'), wrong])

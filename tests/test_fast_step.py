@@ -1,7 +1,9 @@
 """The fast step is the plain step: compiled, as a graph, with batches copied ahead."""
 
 import copy
+import gc
 import logging
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -100,10 +102,11 @@ def test_compiled_blocks_are_the_plain_blocks(dynamo, tiny_mae):
 def test_a_compiled_block_in_bfloat16_is_the_plain_block(dynamo):
     torch.manual_seed(0)
     x = torch.randn(4, 17, 48)
-    plain = Block(48, 3)
+    plain = Block(48, 3, drop_path=.5)
     compiled = copy.deepcopy(plain)
     fast_step.compile_blocks([compiled])
     for block in (plain, compiled):
+        torch.manual_seed(1)  # both draw the same
         with torch.autocast('cpu', torch.bfloat16):
             out = block(x)
         out.float().square().mean().backward()
@@ -132,6 +135,7 @@ def test_drop_path_of_many_rates_is_compiled_and_draws_the_same(dynamo):
     plain = copy.deepcopy(model)
     fast_step.compile_blocks(blocks(model), backend='aot_eager')
     assert torch._dynamo.config.recompile_limit == 8 + 2 * 14
+    assert torch._dynamo.config.optimize_ddp is False, 'it would cut blocks in two'
     torch.manual_seed(1)
     loss, _ = gradients(model)
     torch.manual_seed(1)
@@ -140,13 +144,18 @@ def test_drop_path_of_many_rates_is_compiled_and_draws_the_same(dynamo):
     assert dynamo['unique_graphs'] == 12 + 2
 
 
-def test_activation_checkpointing_is_compiled(dynamo):
+@pytest.mark.parametrize('drop_path_rate', [0., .5])
+def test_activation_checkpointing_is_compiled(dynamo, said, drop_path_rate):
     torch.manual_seed(0)
-    model = MODELS.build(tiny_mae_cfg(with_cp=True))
+    model = MODELS.build(tiny_mae_cfg(with_cp=True, drop_path_rate=drop_path_rate))
     plain = copy.deepcopy(model)
     fast_step.compile_blocks(blocks(model), backend='aot_eager')
-    (_, grads), (_, expected) = gradients(model), gradients(plain)
+    torch.manual_seed(1)
+    _, grads = gradients(model)
+    torch.manual_seed(1)
+    _, expected = gradients(plain)
     torch.testing.assert_close(grads, expected, rtol=1e-5, atol=1e-8)
+    assert dynamo['unique_graphs'] and not warnings_of(said)
 
 
 def test_without_a_compiler_the_run_goes_on(dynamo, tiny_mae, said, monkeypatch):
@@ -172,6 +181,17 @@ def test_an_error_in_the_backward_pass_is_found_in_the_forward_pass(dynamo, tiny
     assert len(warnings_of(said)) == 1 and 'no backward code' in warnings_of(said)[0]
 
 
+def test_a_batch_that_does_not_fit_is_no_failure_of_the_compiler(dynamo, tiny_mae, said):
+    def full(module, inputs):
+        raise torch.OutOfMemoryError('CUDA out of memory')
+    model_blocks = blocks(tiny_mae)
+    fast_step.compile_blocks(model_blocks, backend='eager')
+    block = model_blocks[0]
+    block._compiled_call_impl = fast_step._in_training(block, full, lambda error: pytest.fail('given up'))
+    with pytest.raises(torch.OutOfMemoryError):
+        block(torch.zeros(1, 5, 48), None)
+
+
 # The hook
 
 
@@ -189,6 +209,27 @@ def test_the_hook_switches_and_says_what_is_on(tiny_mae, said, monkeypatch):
     FastStepHook(compile=True, timed_attention=True).before_train(run(tiny_mae))
     assert said[-1][1] == 'Fast step: 5 compiled blocks, timed attention in 5 layers.'
     assert compiled == blocks(tiny_mae) and {attention.backend for attention in attentions} == {'timed'}
+
+
+def test_a_switch_is_true_or_false():
+    with pytest.raises(ValueError, match="default_hooks.fast.compile='no' is neither True nor False"):
+        FastStepHook(compile='no')
+
+
+def test_after_the_run_nothing_holds_the_graph(tiny_mae):
+    """The optimizer, which outlives it, would."""
+    wrapper = adamw(tiny_mae)
+    step = tiny_mae.train_step = graphed(StandIn())(tiny_mae, wrapper)
+    for i in range(WARM_UP + 1):
+        tiny_mae.train_step(batch(i), wrapper)
+    assert step.replay is not None
+    FastStepHook().after_train(run(tiny_mae))
+    FastStepHook().after_train(run(tiny_mae))  # a run without one
+    assert step.replay is None and tiny_mae.train_step is not step
+    wrapper.load_state_dict(wrapper.state_dict())
+    step = weakref.ref(step)
+    gc.collect()
+    assert step() is None
 
 
 def test_a_model_without_blocks_is_left_alone(said):
@@ -211,8 +252,9 @@ class StandIn:
     def __init__(self):
         self.warmed_up = self.recorded = self.replayed = 0
 
-    def warm_up(self, step):
+    def warm_up(self, step, last=False):
         self.warmed_up += 1
+        assert last == (self.warmed_up % WARM_UP == 0)
         return step()
 
     def record(self, step):
@@ -321,9 +363,21 @@ class NoRecording(StandIn):
         raise RuntimeError('operation not permitted when stream is capturing')
 
 
-def test_what_cannot_be_recorded_takes_the_plain_step(tiny_mae, said):
+class NoOptimizer(StandIn):
+    """Fails when there are gradients."""
+
+    def record(self, step):
+        def fail():
+            raise RuntimeError('operation not permitted when stream is capturing')
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.wrapper, 'step', fail)
+            step()
+
+
+@pytest.mark.parametrize('recorder', [NoRecording, NoOptimizer])
+def test_what_cannot_be_recorded_takes_the_plain_step(tiny_mae, said, recorder):
     plain = copy.deepcopy(tiny_mae)
-    losses, wrapper = trained(tiny_mae, 8, graphed(NoRecording()))
+    losses, wrapper = trained(tiny_mae, 8, graphed(recorder()))
     assert torch.equal(losses, trained(plain, 8)[0])
     assert wrapper.inner_count == 8
     warning, = warnings_of(said)
@@ -419,6 +473,45 @@ def test_recorded_steps_never_wait_for_the_device(tiny_mae):
             step(data, wrapper)
     finally:
         torch.cuda.set_sync_debug_mode('default')
+
+
+@pytest.mark.gpu
+def test_a_step_that_waits_for_the_device_is_not_recorded(tiny_mae, said, monkeypatch):
+    """It would break PyTorch's allocator and generator, without which the plain step cannot go on."""
+    model = tiny_mae.cuda()
+    loss = model.head.loss
+    monkeypatch.setattr(model.head, 'loss', lambda *args: (found := loss(*args), found['loss'].item())[0])
+    wrapper = wrapped(model)
+    step = GraphedStep(model, wrapper, CUDAGraphRecorder())
+    for i in range(WARM_UP + 3):
+        step(dict(inputs=batch(i)['inputs'].cuda()), wrapper)  # masks without keys are the generator's
+    warning, = warnings_of(said)
+    assert step.off and step.replay is None and 'synchronizing' in warning
+    assert torch.cuda.get_sync_debug_mode() == 0 and wrapper.inner_count == WARM_UP + 3
+
+
+@pytest.mark.gpu
+def test_a_state_of_steps_that_were_counted_on_the_host_is_recorded(tiny_mae, said):
+    """As a run without fused AdamW leaves it."""
+    model = tiny_mae.cuda()
+    wrapper = AutocastOptimWrapper(optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3))
+    for i in range(2):
+        model.train_step(on_gpu(batch(i)), wrapper)
+    step = GraphedStep(model, wrapper, CUDAGraphRecorder())
+    for i in range(2, WARM_UP + 4):
+        step(on_gpu(batch(i)), wrapper)
+    assert step.replay is not None and not warnings_of(said)
+    assert wrapper.optimizer.state_dict()['state'][0]['step'] == WARM_UP + 4
+
+
+@pytest.mark.gpu
+def test_activation_checkpointing_is_recorded(said):
+    model = MODELS.build(tiny_mae_cfg(with_cp=True)).cuda()
+    wrapper = wrapped(model)
+    step = GraphedStep(model, wrapper, CUDAGraphRecorder())
+    for i in range(WARM_UP + 2):
+        step(on_gpu(batch(i)), wrapper)
+    assert step.replay is not None and not warnings_of(said)
 
 
 @pytest.mark.gpu

@@ -146,6 +146,16 @@ def test_activation_checkpointing_drops_the_same_paths_again():
     assert_equal(*found)
 
 
+def test_activation_checkpointing_asks_no_generator_where_nothing_is_drawn(monkeypatch):
+    """A CUDA graph could not record it."""
+    def refuse(*args):
+        raise AssertionError('the state of a generator was asked for')
+    model, imgs = build(with_cp=True), images()
+    mask = model.masking(imgs, (4, 4))
+    monkeypatch.setattr('torch.get_rng_state', refuse)
+    model.backbone(imgs, mask)[0].sum().backward()
+
+
 def test_the_backward_pass_copies_no_more_than_it_must():
     """Slices of all tokens and swapped axes cost a copy of every gradient of the tokens, for nothing."""
     class Calls(TorchDispatchMode):

@@ -1,6 +1,7 @@
 """Batches are copied ahead, all of them, in order."""
 
 from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -48,6 +49,15 @@ def test_one_ahead_and_in_order(count, monkeypatch):
         assert order == sorted(order)
         if i + 1 < count:
             assert events.index(('copy', i + 1)) < events.index(('train', i))
+
+
+def test_a_batch_is_waited_for_and_its_memory_is_marked_as_in_use(monkeypatch):
+    events, side = [], object()
+    current = SimpleNamespace(wait_stream=lambda stream: events.append(stream))
+    monkeypatch.setattr('torch.cuda.current_stream', lambda device: current)
+    monkeypatch.setattr(torch.Tensor, 'record_stream', lambda self, stream: events.append(stream))
+    assert module._hand_over(batch := nested(), None, side) is batch
+    assert events == [side] + [current] * 5
 
 
 @pytest.mark.gpu

@@ -20,7 +20,8 @@ def attention_times(batch: int, device: str, dtype: torch.dtype, parts: Sequence
     for part in parts:
         tokens, width, heads, _ = SHAPES[part]
         shape = (batch, heads, tokens, width // heads)
-        q, k, v = (torch.randn(shape, device=device, dtype=dtype, requires_grad=True) for _ in range(3))
+        q, k, v = (torch.randn(batch, tokens, heads, width // heads, device=device, dtype=dtype)
+                   .transpose(1, 2).requires_grad_() for _ in range(3))
         times = {name: 1e3 * value for name, value in time_backends(q, k, v).items()}
         rows.append(dict(part=part, shape=shape, ms=times, best=min(times, key=times.get)))
     return rows

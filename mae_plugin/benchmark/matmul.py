@@ -20,7 +20,8 @@ def matmul_rate(device: torch.device | str, dtype: torch.dtype, size: int | None
     """
     device = torch.device(device)
     size = size or (8192 if device.type == 'cuda' else 2048)
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    generator = torch.Generator(device).manual_seed(0)  # its own: a run draws the same with and without
+    a, b = (torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2))
     return 2. * size**3 / statistics.median(seconds(lambda: a @ b, device, rounds, warmup=2))
 
 

@@ -1,5 +1,6 @@
 """A contender at work: built, held against the plain path, timed in turns with others, each in a process of its own."""
 
+import atexit
 import copy
 import importlib.util
 import itertools
@@ -276,9 +277,10 @@ class RemoteSession:
         context = multiprocessing.get_context('spawn')
         self.spec = spec
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, list(sys.path), spec, settings, batch), daemon=True)
+        # Not a daemon, which could have no loader workers; so it is ended here should nobody have closed it.
+        self._process = context.Process(target=_serve, args=(theirs, list(sys.path), spec, settings, batch))
         self._process.start()
+        atexit.register(self._process.kill)
         theirs.close()
 
     def call(self, method: str, *args) -> None:

@@ -32,7 +32,7 @@ def measure(cfg: Config, specs: Sequence[Spec], batches: Sequence[int], rounds: 
         loop: Also compare the first contender's step with the same inside the training loop.
         known: Rows of an earlier result for the same config, whose parity counts.
         say: Told what goes on.
-        save: Given the result so far after each round.
+        save: Given the result so far after each round and, with ``gate_only``, each contender.
 
     Returns:
         ``rows``, one for each contender and batch size; ``curves`` by contender; ``in_loop``.
@@ -46,10 +46,16 @@ def measure(cfg: Config, specs: Sequence[Spec], batches: Sequence[int], rounds: 
     bench = _Bench(cfg, RemoteSession if device == 'cuda' else LocalSession, say)
     gates = {spec: row['parity'] for spec in specs for row in known
              if (spec.project, spec.variant, spec.dtype) == (row['project'], row['variant'], row['asked'])}
-    gates |= bench.gates([spec for spec in specs if spec not in gates], gate_batch)
-    if gate_only:
+
+    def only_gates() -> dict:
         return dict(gates=True, rows=[dict(_row(spec, gate_batch), parity=gates[spec], error=gates[spec].get('error'))
-                                      for spec in specs])
+                                      for spec in specs if spec in gates])
+    for spec, gate in bench.gates([spec for spec in specs if spec not in gates], gate_batch):
+        gates[spec] = gate
+        if gate_only:
+            save(only_gates())
+    if gate_only:
+        return only_gates()
     passed = [spec for spec in specs if not gates[spec].get('error')
               and (spec.other_numerics or not gates[spec]['failed'])]
     result: dict = dict(rows=[], curves={}, in_loop=[])
@@ -98,19 +104,18 @@ class _Bench:
     def open(self, spec: Spec, batch: int):
         return self.kind(spec, self.cfg.to_dict(), batch)
 
-    def gates(self, specs: Sequence[Spec], batch: int) -> dict[Spec, dict]:
+    def gates(self, specs: Sequence[Spec], batch: int) -> Iterator[tuple[Spec, dict]]:
         sessions = [self.open(spec, batch) for spec in specs]
         for session in sessions:
             # A scaler of float16 begins by skipping steps; a graph is recorded after some.
             warmup = 12 if 'cuda_graph' in session.spec.variant else 4
             session.call('gate', batch, warmup if torch.cuda.is_available() else 0)
-        found = {}
         for session in sessions:
-            found[session.spec] = gate = self._result(session, batch)
+            gate = self._result(session, batch)
             self.say(f'parity of {session.spec.name} {session.spec.dtype or ""}: '
                      + (gate.get('error') or ', '.join(gate['failed']) or 'yes'))
             session.close()
-        return found
+            yield session.spec, gate
 
     def times(self, specs: Sequence[Spec], batch: int, rounds: int, steps: int, curves: int
               ) -> Iterator[list[tuple[Spec, dict]]]:

@@ -33,11 +33,17 @@ class FastStepHook(Hook):
             :func:`~mae_plugin.models.attention.attend`.
         cuda_graph: Launch the whole step as one CUDA graph, see :class:`~mae_plugin.engine.GraphedStep`: for batches
             so small that the host cannot launch kernels as fast as the GPU finishes them. Pretraining only.
+
+    Raises:
+        ValueError: If a switch is neither True nor False.
     """
 
     priority = 'LOWEST'  # after hooks that change the model
 
     def __init__(self, compile: bool = False, timed_attention: bool = False, cuda_graph: bool = False) -> None:
+        for name, value in dict(compile=compile, timed_attention=timed_attention, cuda_graph=cuda_graph).items():
+            if not isinstance(value, bool):
+                raise ValueError(f'default_hooks.fast.{name}={value!r} is neither True nor False')
         self.compile, self.timed_attention, self.cuda_graph = compile, timed_attention, cuda_graph
 
     def before_train(self, runner) -> None:
@@ -63,7 +69,10 @@ class FastStepHook(Hook):
 
     def after_train(self, runner) -> None:
         """Free the graph and its memory."""
-        runner.model.__dict__.pop('train_step', None)
+        step = runner.model.__dict__.get('train_step')
+        if isinstance(step, GraphedStep):
+            step.close()
+            del runner.model.train_step
 
 
 def compile_blocks(blocks: Sequence[nn.Module], backend: str = 'inductor') -> None:

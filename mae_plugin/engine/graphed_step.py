@@ -1,6 +1,7 @@
 """A training step launched as a whole."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -45,13 +46,23 @@ class CUDAGraphRecorder:
     def __init__(self) -> None:
         self.stream = torch.cuda.Stream()
 
-    def warm_up(self, step: Step) -> dict[str, Tensor]:
-        """Run ``step`` on the stream of the recording."""
+    def warm_up(self, step: Step, last: bool = False) -> dict[str, Tensor]:
+        """Run ``step`` on the stream of the recording.
+
+        A ``last`` one that waits for the device raises RuntimeError. While recording, that would break more than the
+        record: PyTorch's allocator and random generator would believe from then on that recording goes on.
+        """
+        before = torch.cuda.get_sync_debug_mode()
         self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream):
-            outputs = step()
-        torch.cuda.current_stream().wait_stream(self.stream)
-        return outputs
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # that it is a prototype
+                torch.cuda.set_sync_debug_mode('error' if last else before)
+            with torch.cuda.stream(self.stream):
+                return step()
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
+            torch.cuda.current_stream().wait_stream(self.stream)
 
     def record(self, step: Step) -> Step:
         """What launches the kernels of ``step`` again, on the same memory; recording does not run them."""
@@ -81,7 +92,7 @@ class GraphedStep:
     Args:
         model: For which :func:`why_no_graph` has no reason.
         optim_wrapper: Its optimizer's wrapper.
-        recorder: Has ``warm_up(step)`` and ``record(step)``, as :class:`CUDAGraphRecorder`.
+        recorder: Has ``warm_up(step, last)`` and ``record(step)``, as :class:`CUDAGraphRecorder`.
     """
 
     def __init__(self, model: MaskedAutoencoder, optim_wrapper: OptimWrapper, recorder) -> None:
@@ -94,7 +105,7 @@ class GraphedStep:
         self.reset()
         # Steps that are not recorded run with capturable, too, of which PyTorch would warn.
         self.optimizer._warned_capturable_if_run_uncaptured = True
-        self.optimizer.register_load_state_dict_post_hook(lambda optimizer: self.reset())
+        self._hook = self.optimizer.register_load_state_dict_post_hook(lambda optimizer: self.reset())
 
     def reset(self) -> None:
         """Forget the recorded step, whose memory is no longer that of the optimizer."""
@@ -104,6 +115,11 @@ class GraphedStep:
         for state in self.optimizer.state.values():  # where a step without fused AdamW left it on the CPU
             if isinstance(state.get('step'), Tensor):
                 state['step'] = state['step'].to(self.device)
+
+    def close(self) -> None:
+        """Free the recorded step and its memory, which the optimizer would hold."""
+        self._hook.remove()
+        self.reset()
 
     def __call__(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """Train on one batch.
@@ -131,7 +147,7 @@ class GraphedStep:
     def _run(self, step: Step) -> dict[str, Tensor]:
         self.steps += 1
         if self.steps <= WARM_UP:
-            return self.recorder.warm_up(step)
+            return self.recorder.warm_up(step, last=self.steps == WARM_UP)
         if self.replay is None:
             self.settings = self._settings()
             self.replay = self.recorder.record(step)

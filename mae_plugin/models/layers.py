@@ -242,7 +242,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None, num_queries: int | None = None) -> Tensor:
         """Tokens (B, N, dim) to (B, N, dim), or to the last ``num_queries`` of them; see :class:`Attention`."""
         if self.with_cp and self.training and torch.is_grad_enabled():
-            return torch.utils.checkpoint.checkpoint(self._forward, x, grid, num_queries, use_reentrant=False)
+            # Only drop path draws. A CUDA graph cannot record that the state of a generator is kept.
+            return torch.utils.checkpoint.checkpoint(self._forward, x, grid, num_queries, use_reentrant=False,
+                                                     preserve_rng_state=isinstance(self.drop_path, DropPath))
         return self._forward(x, grid, num_queries)
 
     def _forward(self, x: Tensor, grid: tuple[int, int] | None, num_queries: int | None) -> Tensor:
