@@ -10,6 +10,8 @@ from mmengine.registry import DefaultScope
 
 from mae_plugin.registry import MODELS
 
+torch.set_num_threads(1)  # models this small are slowed down by threads that wait for each other
+
 GOLDEN = Path(__file__).parent / 'golden'
 
 

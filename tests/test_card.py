@@ -37,7 +37,7 @@ def test_what_it_says():
                  depth=3, num_heads=3, mlp_ratio=4., out_type='raw', with_cls_token=True, window_size=0, rel_pos=None)
     assert found['backbone'].items() >= given.items() and 'init_cfg' not in found['backbone']
     assert found['decoder'] == dict(type='MAEDecoder', decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4,
-                                    mlp_ratio=4.)
+                                    mlp_ratio=4., bf16_residual=False)
     assert found['target'] == dict(type='PixelTarget', norm_pix=True)
     assert found['masking'] == dict(type='RandomMasking', mask_ratio=.75)
     assert found['versions'].keys() == {'mae_plugin', 'python', 'torch', 'timm', 'mmengine', 'mmcv'}

@@ -43,7 +43,7 @@ def gpu_pieces(authors: str | None) -> list[Piece]:
     gates = ['--gates', 'gates.json']
     peers = ['--against', 'mmpretrain', 'mmpretrain-merged', *clone]
     return [
-        Piece('kernels', 'machine, attention backends and matrix products', ['kernels', '--batch', '1024'], 50),
+        Piece('kernels', 'machine, attention backends and matrix products', ['kernels', '--batch', '1024'], 40),
         Piece('gates', 'which switch may become the default: each alone against the plain path', [
             'step', BASE, '--gate-only', '--variants', *SWITCHES, 'fast', 'fast+cuda_graph', 'plain', *OFF, *PLAIN[1:],
             *peers], 110),
@@ -54,10 +54,10 @@ def gpu_pieces(authors: str | None) -> list[Piece]:
         Piece('huge', 'ViT-H', ['step', HUGE, '--batch', '256', '--variants', 'fast', '--gate-batch', '2'], 50),
         Piece('graph', 'ViT-B at 64 images, as a graph', [
             'step', BASE, '--batch', '64', '--variants', 'cuda_graph', 'fast+cuda_graph', *gates], 35),
+        Piece('tests', 'tests that need a GPU', ['pytest', '-q', '-m', 'gpu'], 60),
         Piece('attribution', 'what each technique brings: one off at a time', [
             'step', BASE, '--batch', '256', '--rounds', '3', '--steps', '20', '--variants', 'fast', *OFF, *PLAIN,
             *gates], 70),
-        Piece('tests', 'tests that need a GPU', ['pytest', '-q', '-m', 'gpu'], 35),
     ]
 
 

@@ -78,6 +78,8 @@ class FastStepHook(Hook):
 def compile_blocks(blocks: Sequence[nn.Module], backend: str = 'inductor') -> None:
     """Compile what ``blocks`` compute in training; if that fails, all of them go back to the plain path.
 
+    Settings of PyTorch's compiler change for the whole process: the limit of compilations, and no cuts for DDP.
+
     Args:
         blocks: The modules, changed in place; their parameters keep their names.
         backend: One of ``torch.compile``.

@@ -46,8 +46,10 @@ def _hand_over(batch: Any, device: torch.device, stream: torch.Stream) -> Any:
 
 def to_device(batch: Any, device: torch.device) -> Any:
     """``batch`` with all its tensors on ``device``; what holds none is returned as it is."""
-    if isinstance(batch, Tensor | BaseDataElement):
+    if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
+    if isinstance(batch, BaseDataElement):  # of which `to` makes a copy
+        return batch.to(device, non_blocking=True) if any(True for _ in tensors_of(batch)) else batch
     if isinstance(batch, Mapping):
         return {key: to_device(value, device) for key, value in batch.items()}
     if isinstance(batch, list | tuple):

@@ -141,7 +141,8 @@ def _part(part: nn.Module | None, cfg: Mapping | None) -> dict | None:
     parameters = inspect.signature(type(part)).parameters.values()
     facts = {parameter.name: parameter.default for parameter in parameters
              if parameter.default is not inspect.Parameter.empty} | dict(cfg or {})
-    facts.pop('init_cfg', None)  # the parents say what it was, and the config
+    for name in ('init_cfg', 'with_cp', 'drop_path_skips'):  # the parents say what it was; how, not what is computed
+        facts.pop(name, None)
     if isinstance(part, PlainViT):
         facts |= {name: getattr(part, name) for name in _BUILT}
     else:
