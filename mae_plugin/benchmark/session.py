@@ -299,11 +299,7 @@ class RemoteSession:
             kind, value = self._pipe.recv()
         except EOFError:
             raise RuntimeError(f'the process of {self.spec.name} ended with {self._process.exitcode}') from None
-        if kind == 'does not fit':
-            raise DoesNotFit(value)
-        if kind == 'error':
-            raise RuntimeError(value)
-        return value
+        return _value(kind, value)
 
     def close(self) -> None:
         """End the process."""
@@ -328,16 +324,19 @@ class LocalSession:
 
     def result(self) -> Any:
         """See :class:`RemoteSession`."""
-        kind, value = _answer(self._session, *self._next)
-        if kind == 'does not fit':
-            raise DoesNotFit(value)
-        if kind == 'error':
-            raise RuntimeError(value)
-        return value
+        return _value(*_answer(self._session, *self._next))
 
     def close(self) -> None:
         """Free what the contender holds."""
         self._session.close()
+
+
+def _value(kind: str, value: Any) -> Any:
+    if kind == 'does not fit':
+        raise DoesNotFit(value)
+    if kind == 'error':
+        raise RuntimeError(value)
+    return value
 
 
 def _answer(session: Session, method: str, args: tuple) -> tuple[str, Any]:
