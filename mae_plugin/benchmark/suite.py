@@ -57,7 +57,7 @@ def gpu_pieces(authors: str | None) -> list[Piece]:
         Piece('tests', 'tests that need a GPU', ['pytest', '-q', '-m', 'gpu'], 60),
         Piece('attribution', 'what each technique brings: one off at a time', [
             'step', BASE, '--batch', '256', '--rounds', '3', '--steps', '20', '--variants', 'fast', *OFF, *PLAIN,
-            *gates], 70),
+            *gates], 55),
     ]
 
 
