@@ -1,6 +1,8 @@
 """Logged losses are means over the ranks; gradients are sent in half precision."""
 
 import copy
+import multiprocessing
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -115,29 +117,35 @@ def test_is_what_the_shared_config_names():
     assert HOOKS.get('MeanLossHook') is MeanLossHook and MeanLossHook.priority == 'VERY_HIGH'
 
 
-def test_gradients_are_sent_in_half_precision(tmp_path):
-    """Of one process: DDP then rounds its own gradients to float16."""
-    from types import SimpleNamespace
-
+def _send_gradients(store):
     from mmengine.model import MMDistributedDataParallel
 
     from mae_plugin.engine import HalfGradientHook
-    torch.distributed.init_process_group('gloo', init_method=f'file://{tmp_path / "store"}', rank=0, world_size=1)
-    try:
-        plain = torch.nn.Linear(5, 3)
-        HalfGradientHook().before_train(SimpleNamespace(model=plain))  # nothing to send
-        HalfGradientHook().before_train(SimpleNamespace(model=torch.nn.DataParallel(plain)))  # takes no such hook
-        wrapped = MMDistributedDataParallel(torch.nn.Linear(5, 3))
-        wrapped.module.load_state_dict(plain.state_dict())
-        HalfGradientHook().before_train(SimpleNamespace(model=wrapped))
-        x = torch.randn(4, 5)
-        for model in (plain, wrapped):
-            model(x).square().sum().backward() if model is plain else \
-                torch.nn.parallel.DistributedDataParallel.forward(wrapped, x).square().sum().backward()
-        assert torch.equal(wrapped.module.weight.grad, plain.weight.grad.half().float())
-        assert not torch.equal(wrapped.module.weight.grad, plain.weight.grad)
-    finally:
-        torch.distributed.destroy_process_group()
+    torch.distributed.init_process_group('gloo', init_method=f'file://{store}', rank=0, world_size=1)
+    plain = torch.nn.Linear(5, 3)
+    HalfGradientHook().before_train(SimpleNamespace(model=plain))  # nothing to send
+    HalfGradientHook().before_train(SimpleNamespace(model=torch.nn.DataParallel(plain)))  # takes no such hook
+    wrapped = MMDistributedDataParallel(torch.nn.Linear(5, 3))
+    wrapped.module.load_state_dict(plain.state_dict())
+    HalfGradientHook().before_train(SimpleNamespace(model=wrapped))
+    x = torch.randn(4, 5)
+    plain(x).square().sum().backward()
+    torch.nn.parallel.DistributedDataParallel.forward(wrapped, x).square().sum().backward()
+    assert torch.equal(wrapped.module.weight.grad, plain.weight.grad.half().float())
+    assert not torch.equal(wrapped.module.weight.grad, plain.weight.grad)
+    os._exit(0)
+
+
+def test_gradients_are_sent_in_half_precision(tmp_path):
+    """Of one process: DDP then rounds its own gradients to float16.
+
+    In a process of its own: its group's threads may want Python's lock while the group, holding it, waits for them.
+    """
+    process = multiprocessing.get_context('spawn').Process(target=_send_gradients, args=(tmp_path / 'store', ))
+    process.start()
+    process.join(100)
+    process.kill()
+    assert process.exitcode == 0
 
 
 def steps(device, runner, tiny_mae, count=4, defer=True, **wrapper):

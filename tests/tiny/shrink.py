@@ -34,6 +34,8 @@ def shrink(cfg) -> None:
     cfg.param_scheduler = []
     cfg.default_hooks.logger.interval = 1
     cfg.optim_wrapper.dtype = 'float32'
+    if width > 768:  # compiled once is enough
+        cfg.default_hooks.fast.compile = False
     if 'custom_hooks' in cfg:  # fp8 needs torchao, and widths that are not shrunk
         cfg.custom_hooks = [hook for hook in cfg.custom_hooks if hook.type != 'mae_plugin.Float8Hook']
     if cfg.get('recipe'):
