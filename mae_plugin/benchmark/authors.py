@@ -100,6 +100,10 @@ class AuthorsContender(Contender):
             return self._engine.train_one_epoch(
                 self.model, list(batches), self.optimizer, self.device, 0, self._scaler, args=self._args)['loss']
 
+    def close(self) -> None:
+        """See :class:`Contender`."""
+        self.optimizer.zero_grad()
+
     def _autocast(self) -> torch.autocast:
         mixed = self.dtype != 'float32'
         return torch.autocast(self.device.type, getattr(torch, self.dtype) if mixed else None, enabled=mixed)

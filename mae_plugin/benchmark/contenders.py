@@ -8,6 +8,7 @@ import copy
 import itertools
 import logging
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,7 +152,7 @@ def built_model(cfg: Config) -> MaskedAutoencoder:
     return model
 
 
-class Contender:
+class Contender(ABC):
     """One side of a comparison: a model with its optimizer, and its project's way to train a batch.
 
     Attributes:
@@ -170,13 +171,13 @@ class Contender:
     dtype: str
     warnings: Sequence[str] = ()
 
+    @abstractmethod
     def prepare(self, imgs: Tensor):
         """A batch of uint8 images (B, C, H, W) on the device as this contender takes it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def train(self, batches: Iterable) -> Tensor | float:
         """Train on prepared batches in turn, with everything that belongs to a step; the loss of the last one."""
-        raise NotImplementedError
 
     def set_lr(self, lr: float) -> None:
         """Set the learning rate of the next step."""
@@ -198,6 +199,7 @@ class Contender:
         assert not unknown, unknown
         return ours
 
+    @abstractmethod
     def close(self) -> None:
         """Free what it holds."""
 
