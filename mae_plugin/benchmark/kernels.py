@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from mae_plugin.benchmark.matmul import matmul_rate, seconds
+from mae_plugin.benchmark.matmul import matmul_rate
 from mae_plugin.models.attention import time_backends
+from mae_plugin.utils.timing import seconds
 
 # Model and part: tokens, width, heads of attention, and the (inputs, outputs) of linear layers beside the blocks'.
 SHAPES = {

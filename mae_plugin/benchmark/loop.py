@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from torch import Tensor
 
 from mae_plugin.benchmark.contenders import NUM_BATCHES, built_model, images_of, quiet, runner_on_random_images
-from mae_plugin.benchmark.matmul import seconds
+from mae_plugin.utils.timing import seconds
 
 
 class _BetweenHook(Hook):

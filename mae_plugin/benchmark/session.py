@@ -23,8 +23,9 @@ from mae_plugin.benchmark.authors import AuthorsContender, check_clone
 from mae_plugin.benchmark.contenders import Contender, built_model, images_of
 from mae_plugin.benchmark.flops import training_flops
 from mae_plugin.benchmark.loop import losses_in_loop, time_loop
-from mae_plugin.benchmark.matmul import matmul_rate, seconds
+from mae_plugin.benchmark.matmul import matmul_rate
 from mae_plugin.utils.overrides import apply_overrides
+from mae_plugin.utils.timing import seconds
 
 PROJECTS = ('plugin', 'mmpretrain', 'mmpretrain-merged', 'authors', 'authors-port')
 PARTS = ('encoder forward', 'decoder forward', 'loss', 'decoder backward', 'encoder backward', 'optimizer')

@@ -1,7 +1,6 @@
 """Scaled dot-product attention by the kernel that is fastest for a shape."""
 
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -11,6 +10,8 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..utils.timing import seconds
 
 _KERNELS = {
     'flash': SDPBackend.FLASH_ATTENTION,
@@ -103,7 +104,7 @@ def _time_case(q_shape: tuple, k_shape: tuple, v_shape: tuple, dtype: torch.dtyp
     best = min(times, key=times.get, default='default')
     if times.get('default', 0) < 1.1 * times.get(best, 1):  # within the noise: the same choice in every run
         best = 'default'
-    found = ', '.join(f'{name} {1e3 * seconds:.3g} ms' for name, seconds in sorted(times.items(), key=lambda x: x[1]))
+    found = ', '.join(f'{name} {1e3 * value:.3g} ms' for name, value in sorted(times.items(), key=lambda x: x[1]))
     print_log(f'Attention of queries {q_shape} and keys {k_shape}, {dtype} on {device}: {best} ({found}).',
               logger='current')
     return best
@@ -124,7 +125,7 @@ def time_backends(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, r
     times = {name: [] for name in steps}
     for _ in range(rounds):  # interleaved, so that what disturbs one disturbs all
         for name, step in steps.items():
-            times[name].append(_seconds(step, q.device))
+            times[name] += seconds(step, q.device, rounds=1)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -137,16 +138,3 @@ def _step(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, backend: str) ->
             if inputs:
                 torch.autograd.grad(out, inputs, torch.ones_like(out))
     return step
-
-
-def _seconds(step: Callable[[], None], device: torch.device) -> float:
-    if device.type != 'cuda':
-        start = time.perf_counter()
-        step()
-        return time.perf_counter() - start
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
-    step()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
