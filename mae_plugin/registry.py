@@ -41,6 +41,7 @@ WEIGHT_INITIALIZERS = Registry(
 TASK_UTILS = Registry('task util', parent=mm.TASK_UTILS, scope=_SCOPE, locations=['mae_plugin.models'])
 
 DATASETS = Registry('dataset', parent=mm.DATASETS, scope=_SCOPE, locations=['mae_plugin.datasets'])
+FUNCTIONS = Registry('function', parent=mm.FUNCTIONS, scope=_SCOPE, locations=['mae_plugin.datasets'])
 DATA_SAMPLERS = Registry('data sampler', parent=mm.DATA_SAMPLERS, scope=_SCOPE, locations=['mae_plugin.datasets'])
 TRANSFORMS = Registry('transform', parent=mm.TRANSFORMS, scope=_SCOPE, locations=['mae_plugin.datasets'])
 

@@ -121,14 +121,29 @@ def test_max_images_come_from_all_over_the_split(folder):
     assert set(names(UnlabelledImages(folder, KEEP, holdout=.3, split='val', max_images=5))) < set(val)
 
 
-def test_a_damaged_image_is_named(folder):
+def test_a_damaged_image_is_named_and_replaced_by_another_that_the_key_names(folder):
     (folder / 'a/0.png').write_bytes(b'no image')
     dataset = UnlabelledImages(folder, KEEP)
-    with pytest.raises(ImageReadError, match=f'cannot read the image {folder}/a/0.png: not an image'):
-        dataset[0]
     (folder / 'a/12.png').unlink()
-    with pytest.raises(ImageReadError, match=f'cannot read the image {folder}/a/12.png: .*No such file'):
-        dataset[1]
+    stand_ins = []
+    for index, path, reason in ((0, 'a/0.png', 'not an image'), (1, 'a/12.png', 'No such file')):
+        for epoch in range(9):
+            key = SampleKey(0, epoch, index)
+            sample = dataset[key]
+            (named, text), *_ = sample['data_samples'].bad_images
+            assert named == f'{folder}/{path}' and reason in text
+            assert sample['data_samples'].sample_key == key
+            assert sample['data_samples'].img_path != named and equal(sample, dataset[key])
+            stand_ins.append(sample['data_samples'].img_path)
+    assert len(set(stand_ins)) > 9
+    assert 'bad_images' not in dataset[2]['data_samples']
+
+
+def test_when_nothing_can_be_read_the_data_root_is_gone(folder):
+    dataset = UnlabelledImages(str(folder), KEEP)
+    folder.rename(folder.with_name('moved'))
+    with pytest.raises(ImageReadError, match=f"50 images in a row of data_root='{folder}' .* vanished.*No such file"):
+        dataset[3]
 
 
 def test_a_folder_of_files_that_are_no_images_is_refused(tmp_path):
@@ -146,6 +161,7 @@ def test_a_folder_of_files_that_are_no_images_is_refused(tmp_path):
     (dict(channels=4), r'channels=4 is not one of \[1, 3\]'), (dict(holdout=1.), 'holdout=1.0 is not in'),
     (dict(holdout=-.1), 'holdout=-0.1'), (dict(split='test'), "split='test' is neither 'train' nor 'val'"),
     (dict(split='val'), "split='val' needs a holdout"), (dict(max_images=0), 'max_images=0'),
+    (dict(mode='best'), "mode='best' is not one of 'exact', 'fast'"),
     (dict(extensions=['bmp']), r'60 files \(60 .png\); images end in .bmp')])
 def test_bad_arguments(folder, kwargs, message):
     with pytest.raises(ValueError, match=message):

@@ -26,7 +26,7 @@ train_dataloader = dict(
     num_workers=8,
     persistent_workers=True,
     pin_memory=True,
-    collate_fn=dict(type='default_collate'),  # whole batches come from the workers, to be pinned as one
+    collate_fn=dict(type='mae_plugin.collate_batch'),  # whole batches come from the workers, written once
     sampler=dict(type='mae_plugin.KeyedSampler'),
     dataset=dict(
         type='mae_plugin.UnlabelledImages',
@@ -42,7 +42,7 @@ val_dataloader = dict(
     batch_size=256,
     num_workers=4,
     persistent_workers=True,
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='mae_plugin.collate_batch'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='mae_plugin.UnlabelledImages',

@@ -1,7 +1,9 @@
 """Data sets, transforms and samplers, registered under the scope ``mae_plugin``."""
 
+from .batch import Batch, collate_batch
 from .label_map_checks import CheckLabelMap
 from .load_image import LoadImage
+from .picture import Picture, open_picture
 from .sample_key import SampleKey, generator
 from .samplers import KeyedSampler, RepeatFactorSampler
 from .timm_transforms import LoopFreeRandomResizedCrop, TimmTransform
@@ -9,7 +11,7 @@ from .transforms import KeyedRandomFlip, KeyedRandomResizedCrop, PackUnlabelled,
 from .unlabelled import UnlabelledImages
 
 __all__ = [
-    'CheckLabelMap', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'LoadImage',
-    'LoopFreeRandomResizedCrop', 'PackUnlabelled', 'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey',
-    'TimmTransform', 'UnlabelledImages', 'generator'
+    'Batch', 'CheckLabelMap', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'LoadImage',
+    'LoopFreeRandomResizedCrop', 'PackUnlabelled', 'Picture', 'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey',
+    'TimmTransform', 'UnlabelledImages', 'collate_batch', 'generator', 'open_picture'
 ]

@@ -23,7 +23,7 @@ class ImageReadError(ValueError):
     """An image that cannot be read or decoded; the message names the file and the reason."""
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """EXIF orientation, 1 (upright) if there is none or the EXIF block is damaged."""
     try:
         return image.getexif().get(_ORIENTATION, 1)
@@ -64,7 +64,7 @@ def decode_image(file: BinaryIO, name: str, channels: int = 3) -> Image.Image:
     try:
         image = Image.open(file)
         image.load()
-        orientation = _orientation(image)  # not before: loading turns a TIFF upright, and finds a PNG's late EXIF
+        orientation = orientation_of(image)  # not before: loading turns a TIFF upright, and finds a PNG's late EXIF
         if image.mode.startswith('I') or image.mode == 'F':
             image = _to_8_bit(image)
         elif image.mode == 'P' and 'transparency' in image.info:

@@ -1,14 +1,17 @@
-"""Transforms of PIL pictures whose random choices are functions of the sample's key."""
+"""Transforms whose random choices are functions of the sample's key.
+
+``results['img']`` is a :class:`~.picture.Picture` until one of them takes its pixels, then uint8 of shape (H, W, C).
+"""
 
 from math import exp, log, sqrt
 
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
-from PIL import Image
 
 from mae_plugin.registry import TRANSFORMS
 
+from .picture import Picture
 from .sample_key import SampleKey, generator
 
 _TRIES = 10
@@ -23,6 +26,11 @@ def _size(size: int | tuple[int, int]) -> tuple[int, int]:
     if len(pair) != 2 or not all(isinstance(side, int) and side > 0 for side in pair):
         raise ValueError(f'size={size!r} is neither a positive int nor a pair (height, width) of them')
     return pair
+
+
+def _pixels(image: Picture | np.ndarray) -> np.ndarray:
+    """uint8 (H, W, C), also where no transform has taken the pixels yet."""
+    return image.pixels() if isinstance(image, Picture) else image
 
 
 @TRANSFORMS.register_module()
@@ -73,10 +81,8 @@ class KeyedRandomResizedCrop:
 
     def __call__(self, results: dict) -> dict:
         """Crops and resizes ``results['img']``."""
-        image = results['img']
-        # Not resize(box=...), whose filter would also see the pixels around the box.
-        crop = image.crop(self.box(*image.size, results['sample_key']))
-        results['img'] = crop.resize(self.size[::-1], Image.Resampling.BICUBIC)
+        picture = results['img']
+        results['img'] = picture.resized(self.size, self.box(*picture.size, results['sample_key']))
         return results
 
 
@@ -96,7 +102,7 @@ class KeyedRandomFlip:
     def __call__(self, results: dict) -> dict:
         """Mirrors ``results['img']``, or not."""
         if generator(results['sample_key'], 'flip').random() < self.prob:
-            results['img'] = results['img'].transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            results['img'] = _pixels(results['img'])[:, ::-1]
         return results
 
 
@@ -120,26 +126,29 @@ class ResizeCenterCrop:
 
     def __call__(self, results: dict) -> dict:
         """Resizes and crops ``results['img']``."""
-        image = results['img']
+        picture = results['img']
         height, width = (int(side / self.crop_share) for side in self.size)
-        if width * image.height >= height * image.width:
-            height = width * image.height // image.width
+        if width * picture.size[1] >= height * picture.size[0]:
+            height = width * picture.size[1] // picture.size[0]
         else:
-            width = height * image.width // image.height
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+            width = height * picture.size[0] // picture.size[1]
         left, top = round((width - self.size[1]) / 2), round((height - self.size[0]) / 2)
-        results['img'] = image.crop((left, top, left + self.size[1], top + self.size[0]))
+        pixels = picture.resized((height, width))
+        results['img'] = pixels[top:top + self.size[0], left:left + self.size[1]]
         return results
 
 
 @TRANSFORMS.register_module()
 class PackUnlabelled:
-    """Turns a picture into what the model takes: ``inputs``, uint8 of shape (C, H, W), and its ``data_samples``."""
+    """Turns pixels into what the model takes: ``inputs``, uint8 of shape (C, H, W), and its ``data_samples``."""
 
     def __call__(self, results: dict) -> dict:
-        """Packs ``results``; the sample's key, path and original (height, width) become meta information."""
-        pixels = np.array(results['img'])
-        pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+        """Packs ``results``; the sample's key, path and original (height, width) become meta information.
+
+        So does ``bad_images``, if an image could not be read: (path, reason) of each that this one stands for.
+        """
+        pixels = _pixels(results['img']).transpose(2, 0, 1)
+        names = ('img_path', 'ori_shape', *(('bad_images', ) if results.get('bad_images') else ()))
         sample = BaseDataElement(metainfo=dict(
-            sample_key=tuple(results['sample_key']), img_path=results['img_path'], ori_shape=results['ori_shape']))
-        return dict(inputs=torch.from_numpy(np.ascontiguousarray(pixels)), data_samples=sample)
+            sample_key=tuple(results['sample_key']), **{name: results[name] for name in names}))
+        return dict(inputs=torch.from_numpy(np.array(pixels, order='C')), data_samples=sample)

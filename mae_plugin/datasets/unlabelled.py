@@ -1,32 +1,40 @@
 """Images without labels, for pretraining."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from io import BytesIO
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from mmengine.dataset import Compose
 from mmengine.logging import print_log
-from PIL import Image
 from torch.utils.data import Dataset
 
 from mae_plugin.registry import DATASETS
 
-from .image_io import MODES, ImageReadError, decode_image
+from .batch import Batch
+from .image_io import MODES, ImageReadError
 from .image_sources import open_source
-from .sample_key import SampleKey
+from .picture import Picture, open_picture
+from .sample_key import SampleKey, generator
+from .turbojpeg import turbojpeg
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 _PROBED = 16
+_IN_A_ROW = 50
+_MODES = ('exact', 'fast')
 
 
 @DATASETS.register_module()
 class UnlabelledImages(Dataset):
     """Images of a folder of any depth, of a list, a tar or a zip, read in place.
 
-    A sample is what ``pipeline`` makes of ``dict(img, img_path, ori_shape, sample_key)``: a PIL picture, its path, its
-    (height, width), and the :class:`SampleKey` that all random choices are to be drawn from.
+    A sample is what ``pipeline`` makes of ``dict(img, img_path, ori_shape, sample_key, bad_images)``: a
+    :class:`~.picture.Picture`, its path, its (height, width), the :class:`SampleKey` that all random choices are to be
+    drawn from, and, if the image of that key could not be read, (path, reason) of each that this one stands for.
+
+    An image that cannot be read is replaced by another, which is a function of the key, as all else. Where the crop of
+    a file decides what is decoded (JPEG), so it does what damage is found.
 
     With ``holdout`` an image belongs to the split ``val`` if a hash of its name (the path below ``data_root``, the line
     of a list, the member of an archive) is in the lowest ``holdout`` of all hash values, else to ``train``. So the two
@@ -42,6 +50,8 @@ class UnlabelledImages(Dataset):
         holdout: share of the images, in [0, 1), that is held out for validation.
         split: ``'train'`` or ``'val'``.
         max_images: take only so many of the split, chosen by the same hash, thus from all over it.
+        mode: how the pixels are made, see ``docs/data.md``. ``'exact'``: those of Pillow, bit for bit. ``'fast'``:
+            JPEGs are resized by PyTorch, at most a level beside in the mean.
 
     Raises:
         FileNotFoundError: if ``data_root``, or a file of the list, does not exist.
@@ -50,7 +60,9 @@ class UnlabelledImages(Dataset):
 
     def __init__(self, data_root: str, pipeline: Sequence[Any], data_prefix: str | None = None,
                  extensions: Sequence[str] = EXTENSIONS, channels: int = 3, holdout: float = 0.0, split: str = 'train',
-                 max_images: int | None = None) -> None:
+                 max_images: int | None = None, mode: str = 'exact') -> None:
+        if mode not in _MODES:
+            raise ValueError(f'UnlabelledImages: mode={mode!r} is not one of {", ".join(map(repr, _MODES))}')
         if channels not in MODES:
             raise ValueError(f'UnlabelledImages: channels={channels!r} is not one of {sorted(MODES)}')
         if not 0 <= holdout < 1:
@@ -63,13 +75,16 @@ class UnlabelledImages(Dataset):
             raise ValueError(f'UnlabelledImages: max_images={max_images!r} is not at least 1')
         self.data_root = data_root
         self.channels = channels
+        self.mode = mode
         accepted = {f'.{extension.lstrip(".").lower()}' for extension in extensions}
         self.source = open_source(data_root, accepted, data_prefix)
         self._numbers = self._choose(holdout, split, max_images)
         self.pipeline = Compose(pipeline)
         self._probe()
         part = f'{split} split of ' if holdout else ''
-        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root}', logger='current')
+        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root}; mode {mode!r}, '
+                  f'{"parts of JPEGs by TurboJPEG" if turbojpeg() else "no TurboJPEG, so JPEGs are decoded whole"}',
+                  logger='current')
 
     def _choose(self, holdout: float, split: str, max_images: int | None) -> np.ndarray:
         """Numbers within the source of the images to use, rising, (n,) int64."""
@@ -96,7 +111,7 @@ class UnlabelledImages(Dataset):
         first = None
         for index in range(min(_PROBED, len(self))):
             try:
-                self.read(index)
+                self.read(index).pixels()
                 return
             except ImageReadError as error:
                 first = first or error
@@ -115,22 +130,66 @@ class UnlabelledImages(Dataset):
         """Path of an image; that of an archive's member follows the archive's after ``!/``."""
         return self.source.path(self._numbers[index])
 
-    def read(self, index: int) -> Image.Image:
-        """Reads and decodes an image.
+    def read(self, index: int) -> Picture:
+        """Reads an image; a JPEG is decoded when its pixels are asked for.
 
         Raises:
             ImageReadError: whatever the reason, which it names, with the file.
         """
-        path = self.path(index)
-        try:
-            data = self.source.read(self._numbers[index])
-        except Exception as error:
-            raise ImageReadError(f'cannot read the image {path}: {error} ({type(error).__name__})') from error
-        return decode_image(BytesIO(data), path, self.channels)
+        encoded, = self._read([index])
+        return self._open(index, encoded)
 
     def __getitem__(self, key: int | SampleKey) -> Any:
-        """Makes a sample: of an epoch of a run for a :class:`SampleKey`, always the same one for an index."""
-        key = SampleKey.of(key)
-        image = self.read(key.index)
-        return self.pipeline(
-            dict(img=image, img_path=self.path(key.index), ori_shape=(image.height, image.width), sample_key=key))
+        """Makes a sample: of an epoch of a run for a :class:`SampleKey`, always the same one for an index.
+
+        Raises:
+            ImageReadError: if neither the image nor any of 49 others can be read.
+        """
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[int | SampleKey]) -> Batch:
+        """Makes the samples of a batch: what PyTorch's loaders ask for."""
+        keys = [SampleKey.of(key) for key in keys]
+        batch = Batch(len(keys))
+        for key, encoded in zip(keys, self._read([key.index for key in keys]), strict=True):
+            batch.append(self._sample(key, encoded))
+        return batch
+
+    def _read(self, indices: Sequence[int]) -> list[bytes | Exception]:
+        """The files of some images, or why one cannot be read."""
+        encoded = []
+        for index in indices:
+            number = self._numbers[index]
+            try:
+                encoded.append(self.source.read(number))
+            except Exception as error:  # of the file system or the archive
+                encoded.append(error)
+        return encoded
+
+    def _open(self, index: int, encoded: bytes | Exception) -> Picture:
+        path = self.path(index)
+        if isinstance(encoded, Exception):
+            raise ImageReadError(f'cannot read the image {path}: {encoded} ({type(encoded).__name__})') from encoded
+        return open_picture(encoded, path, self.channels, self.mode == 'fast')
+
+    def _sample(self, key: SampleKey, encoded: bytes | Exception) -> Any:
+        """The sample of a key, made from the first image of :meth:`_candidates` that can be read."""
+        bad_images = []
+        for index in islice(self._candidates(key), _IN_A_ROW):
+            if bad_images:
+                encoded, = self._read([index])
+            try:
+                picture = self._open(index, encoded)
+                return self.pipeline(dict(img=picture, img_path=self.path(index), ori_shape=picture.size[::-1],
+                                          sample_key=key, bad_images=tuple(bad_images)))
+            except ImageReadError as error:
+                bad_images.append((self.path(index), str(error)))
+        raise ImageReadError(f'{_IN_A_ROW} images in a row of data_root={self.data_root!r} could not be read; '
+                             f'has it vanished? The last: {bad_images[-1][1]}')
+
+    def _candidates(self, key: SampleKey) -> Iterator[int]:
+        """Indices of the image of a key, then of those that stand for it: another one for each epoch and seed."""
+        yield key.index
+        random = generator(key, 'replacement')
+        while True:
+            yield int(random.integers(len(self)))

@@ -1,0 +1,55 @@
+"""Batches that a loader worker writes once, into memory that the training process reads."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmengine.dataset import default_collate
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from mae_plugin.registry import FUNCTIONS
+
+
+class Batch(list):
+    """Samples of one batch. Where their ``inputs`` are alike, they are views of one tensor (``whole``).
+
+    In a loader worker that tensor lies in shared memory from the start, so that a batch is in memory once and no
+    picture is copied again.
+
+    Args:
+        size: how many samples will be appended.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.whole: Tensor | None = None
+
+    def append(self, sample: Any) -> None:
+        """Add a sample; a tensor in ``sample['inputs']`` moves into ``whole`` if it has the shape of the first."""
+        inputs = sample.get('inputs') if isinstance(sample, Mapping) else None
+        if isinstance(inputs, Tensor):
+            if not self:
+                self.whole = _empty(self.size, inputs)
+            if self.whole is not None and inputs.shape == self.whole.shape[1:] and inputs.dtype == self.whole.dtype:
+                sample['inputs'] = self.whole[len(self)].copy_(inputs)
+            else:
+                self.whole = None
+        super().append(sample)
+
+
+def _empty(size: int, like: Tensor) -> Tensor:
+    if get_worker_info() is None:
+        return like.new_empty((size, *like.shape))
+    storage = like.untyped_storage()._new_shared(size * like.numel() * like.element_size())
+    return like.new_empty(0).set_(storage, 0, (size, *like.shape))
+
+
+@FUNCTIONS.register_module()
+def collate_batch(samples: list) -> Any:
+    """MMEngine's ``default_collate``, except that the tensor of a :class:`Batch` is taken as it is."""
+    whole = getattr(samples, 'whole', None)
+    if whole is None or len(samples) != len(whole):
+        return default_collate(samples)
+    rest = default_collate([{key: value for key, value in sample.items() if key != 'inputs'} for sample in samples])
+    return dict(inputs=whole, **rest)
