@@ -155,16 +155,13 @@ class UnlabelledImages(Dataset):
             batch.append(self._sample(key, encoded))
         return batch
 
-    def _read(self, indices: Sequence[int]) -> list[bytes | Exception]:
-        """The files of some images, or why one cannot be read."""
-        encoded = []
+    def _read(self, indices: Sequence[int]) -> Iterator[bytes | Exception]:
+        """The files of some images, or why one cannot be read; each when it is asked for, so that one is in memory."""
         for index in indices:
-            number = self._numbers[index]
             try:
-                encoded.append(self.source.read(number))
+                yield self.source.read(self._numbers[index])
             except Exception as error:  # of the file system or the archive
-                encoded.append(error)
-        return encoded
+                yield error
 
     def _open(self, index: int, encoded: bytes | Exception) -> Picture:
         path = self.path(index)
