@@ -1,8 +1,8 @@
 """An ImageNet-like set of JPEG files, made from photographs inside installed packages: nothing is downloaded.
 
 What a JPEG costs to decode depends on its pixels, its bits and its chroma. Most files of ImageNet are baseline, 4:4:4,
-of quality 96, 500x375 pixels and 110 KB; so are these, on average. Their pictures are parts of a few photographs, warped,
-with as much noise, or blur, as the number of bits wants that is drawn for each.
+of quality 96, 500x375 pixels and 110 KB; so are these, on average. Their pictures are parts of a few photographs,
+warped, with as much noise, or blur, as the number of bits wants that is drawn for each.
 """
 
 import os
@@ -130,9 +130,12 @@ def facts_of(files: Iterable[bytes]) -> dict:
     sizes, pixels, kinds, shapes = [], [], Counter(), []
     for data in files:
         image = Image.open(BytesIO(data))
-        sampling = {0: '4:4:4', 1: '4:2:2', 2: '4:2:0'}.get(get_sampling(image), 'another subsampling') \
-            if image.format == 'JPEG' and image.mode == 'RGB' else image.mode
-        kinds[' '.join([image.format or '?', *(['progressive'] if image.info.get('progressive') else []), sampling])] += 1
+        kind = [image.format or '?', image.mode]
+        if image.format == 'JPEG':
+            kind[1:] = ['progressive' if image.info.get('progressive') else 'baseline', image.mode]
+            if image.mode == 'RGB':
+                kind[-1] = {0: '4:4:4', 1: '4:2:2', 2: '4:2:0'}.get(get_sampling(image), 'another subsampling')
+        kinds[' '.join(kind)] += 1
         sizes.append(len(data))
         pixels.append(image.width * image.height)
         shapes.append(image.size)
@@ -141,4 +144,4 @@ def facts_of(files: Iterable[bytes]) -> dict:
                 most_kilobytes=max(sizes) / 1e3, bits_per_pixel=8 * sum(sizes) / sum(pixels),
                 mean_width=float(width), mean_height=float(height), mean_megapixels=float(np.mean(pixels)) / 1e6,
                 portrait_percent=100 * float(np.mean([h > w for w, h in shapes])),
-                kinds={kind: 100 * count / len(sizes) for kind, count in kinds.items()})
+                kinds=', '.join(f'{100 * count / len(sizes):.3g} % {kind}' for kind, count in kinds.most_common()))

@@ -1,9 +1,5 @@
-"""How fast loaders make batches from image files: ours by mode, mmpretrain's and torchvision's, in turns.
+"""How fast loaders make batches from image files, in turns; where the time goes, and what a worker holds."""
 
-All read the same files in the same order, decode what is asked for by their own way, and give crops of one size.
-"""
-
-import copy
 import os
 import statistics
 import threading
@@ -13,25 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from pkgutil import resolve_name
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope, init_default_scope
-from mmengine.runner import Runner
-from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision import transforms
-from torchvision.datasets import folder
 
-from mae_plugin.benchmark.contenders import quiet
-from mae_plugin.datasets.samplers import KeyedSampler
-from mae_plugin.datasets.unlabelled import UnlabelledImages
-from mae_plugin.utils.overrides import apply_overrides
-from mae_plugin.utils.run_config import fill_in_size
+from mae_plugin.benchmark.loaders import OTHERS, LoaderContender
+from mae_plugin.engine.prefetch import tensors_of
 
-OTHERS = ('mmpretrain', 'torchvision', 'torchvision-float')
 FAR = 10**9  # a position in the stream: 800 epochs of ImageNet
 STAGES = ('read', 'header', 'decode', 'resize', 'flip and pack', 'collate', 'other')
 # Where a project does what; a name that one version does not have leaves its time to 'other'.
@@ -61,158 +47,13 @@ _PLACES = {
 }
 
 
-def data_options(contender: str) -> list[str]:
-    """The ``--cfg-options`` of a contender of ours: a mode of the data set, or ``NAME:key=value,key=value``."""
-    if ':' in contender:
-        from mae_plugin.benchmark.contenders import variant_options
-        return variant_options(contender)
-    return [f'+train_dataloader.dataset.mode={contender}']
-
-
-def with_data(cfg: Config, contender: str, store: Callable[[UnlabelledImages], str] | None = None) -> Config:
-    """``cfg`` as a contender of ours wants it, with the size of the images filled in.
-
-    Raises:
-        ValueError: If its training images are not ``UnlabelledImages``.
-    """
-    cfg = copy.deepcopy(cfg)
-    dataset = cfg.get('train_dataloader', {}).get('dataset', {})
-    if dataset.get('type') != 'mae_plugin.UnlabelledImages':
-        raise ValueError(f"train_dataloader.dataset.type={dataset.get('type')!r}: a config of pretraining is needed, "
-                         "whose images are 'mae_plugin.UnlabelledImages'")
-    apply_overrides(cfg, data_options(contender))
-    fill_in_size(cfg, dataset)
-    return cfg
-
-
-class _SameOrder(Sampler[int]):
-    """The images of a :class:`KeyedSampler` as plain numbers, for loaders that know no keys."""
-
-    def __init__(self, dataset: Dataset, seed: int) -> None:
-        self.keyed = KeyedSampler(dataset, seed, rank=0, world_size=1)
-
-    def set_position(self, position: int) -> None:
-        self.keyed.set_position(position)
-
-    def __iter__(self) -> Iterator[int]:
-        return (key.index for key in self.keyed)
-
-    def __len__(self) -> int:
-        return len(self.keyed)
-
-
-class TorchvisionImages(Dataset):
-    """Images as the authors' recipe reads them: Pillow, ``RandomResizedCrop``, flip.
-
-    Args:
-        paths: The files.
-        size: Side of the crops, or (height, width).
-        scale: Least and largest share of the image's area.
-        to_float: Give normalised float32, as the authors do, and not uint8.
-    """
-
-    def __init__(self, paths: Sequence[str], size: int | tuple[int, int], scale: tuple[float, float],
-                 to_float: bool = False) -> None:
-        self.paths = paths
-        last = [transforms.ToTensor(), transforms.Normalize([.485, .456, .406], [.229, .224, .225])] if to_float else [
-            transforms.PILToTensor()]
-        self.transform = transforms.Compose([
-            transforms.RandomResizedCrop(size, scale, interpolation=transforms.InterpolationMode.BICUBIC),
-            transforms.RandomHorizontalFlip(), *last])
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return self.transform(folder.pil_loader(self.paths[index]))
-
-
-class Contender:
-    """One side of the comparison.
-
-    Args:
-        cfg: A pretraining config, which gives the images, the size and the scale of the crops.
-        name: One of :data:`OTHERS`, or a mode or variant of ours: see :func:`data_options`.
-        batch: Batch size.
-
-    Attributes:
-        settings: Of its loader, as MMEngine takes them.
-
-    Raises:
-        ValueError: If there is no such mode, the package is missing, or another project cannot read the images.
-    """
-
-    def __init__(self, cfg: Config, name: str, batch: int) -> None:
-        self.name = name
-        cfg = cfg if name in OTHERS else with_data(cfg, name)
-        self.settings = copy.deepcopy(cfg.train_dataloader.to_dict())
-        with quiet():
-            from mae_plugin.registry import DATASETS
-            self.dataset = DATASETS.build(self.settings['dataset'])
-        if name in OTHERS:
-            self._become(name, cfg)
-        self.settings.update(dataset=self.dataset, batch_size=batch, persistent_workers=False)
-        self.settings['pin_memory'] = bool(self.settings.get('pin_memory')) and torch.cuda.is_available()
-
-    def _become(self, name: str, cfg: Config) -> None:
-        """Another project's data set and settings, for the files of ours."""
-        paths = [self.dataset.path(index) for index in range(len(self.dataset))]
-        if '!/' in paths[0]:
-            raise ValueError(f'--against {name}: it reads folders and lists, not {self.dataset.data_root}')
-        crop = next(transform for transform in cfg.train_dataloader.dataset.pipeline if 'size' in transform)
-        size, scale = crop['size'], tuple(crop.get('scale', (.2, 1.)))
-        if name != 'mmpretrain':
-            self.dataset = TorchvisionImages(paths, size, scale, to_float=name.endswith('float'))
-            self.settings = dict(self.settings, collate_fn=dict(type=torch.utils.data.default_collate))
-        else:
-            self.settings, self.dataset = _of_mmpretrain(paths, size, scale)
-        self.settings['sampler'] = _SameOrder(self.dataset, seed=0)
-
-    def batches(self, workers: int, position: int = 0, **settings: Any) -> Iterator:
-        """Its batches from a position in the stream on; ``workers`` start now."""
-        loader = self.loader(workers, **settings)
-        loader.sampler.set_position(position)
-        return iter(loader)
-
-    def loader(self, workers: int, **settings: Any) -> DataLoader:
-        """Its loader, with ``settings`` changed."""
-        settings = {**self.settings, 'num_workers': workers, **settings}
-        if not workers:
-            settings.pop('prefetch_factor', None)
-        return Runner.build_dataloader(settings, seed=0)
-
-
-def _of_mmpretrain(paths: Sequence[str], size: int | tuple[int, int], scale: tuple[float, float]
-                   ) -> tuple[dict, Dataset]:
-    """mmpretrain's loader and data set for MAE, by the config it ships, reading ``paths``."""
-    try:
-        import mmpretrain
-    except ImportError as error:
-        raise ValueError(f'--against mmpretrain: it cannot be imported ({error})') from error
-    from mmpretrain.registry import DATASETS
-    shipped = Path(mmpretrain.__file__).parent / '.mim/configs/_base_/datasets/imagenet_bs512_mae.py'
-    settings = Config.fromfile(shipped).train_dataloader.to_dict()
-    pipeline = settings['dataset']['pipeline']
-    crop, = (transform for transform in pipeline if transform['type'] == 'RandomResizedCrop')
-    crop.update(scale=size, crop_ratio_range=scale)
-    scope = DefaultScope.get_current_instance()
-    init_default_scope('mmpretrain')
-    with quiet(), TemporaryDirectory() as temporary:
-        names = Path(temporary) / 'images.txt'
-        names.write_text('\n'.join(paths))
-        dataset = DATASETS.build(dict(type='CustomDataset', ann_file=str(names), with_label=False, pipeline=pipeline))
-    if scope is not None:
-        init_default_scope(scope.scope_name)
-    return settings, dataset
-
-
 def measure(cfg: Config, contenders: Sequence[str], workers: Sequence[int], batch: int, rounds: int, seconds: float,
             say: Callable[[str], None] = print, save: Callable[[dict], None] = lambda result: None) -> dict:
     """Compare loaders.
 
     Args:
         cfg: A pretraining config.
-        contenders: By name, see :class:`Contender`. The first takes part twice, which shows the noise.
+        contenders: By name, see :class:`LoaderContender`. The first takes part twice, which shows the noise.
         workers: Numbers of worker processes; with 0 one core does all.
         batch: Batch size.
         rounds: Turns of each contender at each number.
@@ -225,10 +66,10 @@ def measure(cfg: Config, contenders: Sequence[str], workers: Sequence[int], batc
         (seconds of an image by stage), ``memory``, ``first_batch``, and ``errors`` by contender.
     """
     result: dict = dict(batch=batch, rows=[], splits={}, memory={}, first_batch={}, errors={})
-    running: dict[str, Contender] = {}
+    running: dict[str, LoaderContender] = {}
     for name in contenders:
         try:
-            running[name] = Contender(cfg, name, batch)
+            running[name] = LoaderContender(cfg, name, batch)
         except (ValueError, KeyError, ImportError) as error:
             result['errors'][name] = ' '.join(str(error).split())
             say(f'{name}: {result["errors"][name]}')
@@ -266,18 +107,20 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _turn(contender: Contender, workers: int, position: int, batch: int, least: float) -> tuple[float, float]:
+def _turn(contender: LoaderContender, workers: int, position: int, batch: int, least: float) -> tuple[float, float]:
     """(seconds, CPU seconds) of an image, over at least ``least`` seconds and as many batches of each worker."""
     with _one_thread():
         batches = contender.batches(workers, position)
         processes = [worker.pid for worker in getattr(batches, '_workers', ())]
         for _ in range(max(workers, 1)):  # they start together, and their first batches come together
-            next(batches)
+            contender.finish(next(batches))
         count, cpu, start = 0, _cpu_seconds(processes), time.perf_counter()
         while time.perf_counter() - start < least:
             for _ in range(max(workers, 1)):
-                next(batches)
+                contender.finish(next(batches))
             count += max(workers, 1)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         images = count * batch
         return (time.perf_counter() - start) / images, (_cpu_seconds(processes) - cpu) / images
 
@@ -322,7 +165,7 @@ class _Stopwatch:
         return timed
 
 
-def split(contender: Contender, batch: int, least: float) -> dict[str, float]:
+def split(contender: LoaderContender, batch: int, least: float) -> dict[str, float]:
     """Seconds of an image by :data:`STAGES`, in one process and a run of its own; they add up to the whole."""
     watch = _Stopwatch()
     with ExitStack() as stack:
@@ -347,7 +190,7 @@ def split(contender: Contender, batch: int, least: float) -> dict[str, float]:
     return {stage: watch.seconds[stage] / count for stage in STAGES}
 
 
-def first_batch(contender: Contender, workers: int, position: int) -> float:
+def first_batch(contender: LoaderContender, workers: int, position: int) -> float:
     """Seconds from the start of the loader, with its workers, to the first batch."""
     start = time.perf_counter()
     batches = contender.batches(workers, position)
@@ -355,17 +198,17 @@ def first_batch(contender: Contender, workers: int, position: int) -> float:
     return time.perf_counter() - start
 
 
-def worker_memory(contender: Contender, batch: int, workers: int = 2, rounds: int = 4) -> dict | None:
+def worker_memory(contender: LoaderContender, batch: int, workers: int = 2, rounds: int = 4) -> dict | None:
     """What a worker holds for its batches, over the bytes of these.
 
-    Its memory is its share of anonymous memory (``Pss_Anon``) and all shared memory that it has open, at its peak, while
-    the training takes batches more slowly than they are made, so that all ``prefetch_factor`` of them are waiting or
-    being made. Taken off is the same of a worker of the same loader with batches of one image: program, decoder,
-    list of images.
+    Its memory is its share of anonymous memory (``Pss_Anon``) and all shared memory that it has open, while the
+    training takes batches more slowly than they are made, so that all ``prefetch_factor`` of them are waiting or being
+    made; at most, but for a twentieth of the time: for a moment a batch that is handed over still counts. Taken off is
+    the same of a worker of the same loader with batches of one image: program, decoder, list of images.
 
     Returns:
-        ``bytes``, ``batches`` (``prefetch_factor`` times the bytes of a batch's tensors) and their ``ratio``; None where
-        the system does not tell.
+        ``bytes``, ``batches`` (``prefetch_factor`` times the bytes of a batch's tensors), their ``ratio``, and the
+        bytes of the ``idle`` worker; None where the system does not tell.
     """
     if not Path('/proc/self/smaps_rollup').is_file() or 'Pss_Anon' not in Path('/proc/self/smaps_rollup').read_text():
         return None
@@ -375,20 +218,20 @@ def worker_memory(contender: Contender, batch: int, workers: int = 2, rounds: in
     return dict(bytes=peak - idle, batches=factor * size, ratio=(peak - idle) / (factor * size), idle=idle)
 
 
-def _peak(contender: Contender, batch: int, workers: int, count: int) -> tuple[float, int]:
-    """Most bytes that a worker holds while ``count`` batches are made, and the bytes of the tensors of one."""
+def _peak(contender: LoaderContender, batch: int, workers: int, count: int) -> tuple[float, int]:
+    """Bytes that a worker holds, but for moments, while it makes batches; and the bytes of the tensors of one."""
     batches = contender.batches(workers, batch_size=batch, pin_memory=False)
     processes = [worker.pid for worker in batches._workers]
     start = time.perf_counter()
     for _ in range(2 * workers):
         size = _bytes_of(next(batches))
     pause = 1.2 * (time.perf_counter() - start) / (2 * workers) * workers
-    peaks, done = dict.fromkeys(processes, 0), threading.Event()
+    held, done = {process: [] for process in processes}, threading.Event()
 
     def watch() -> None:
         while not done.wait(.004):
             for process in processes:
-                peaks[process] = max(peaks[process], _memory(process))
+                held[process].append(_memory(process))
     watcher = threading.Thread(target=watch)
     watcher.start()
     for _ in range(count):
@@ -398,7 +241,7 @@ def _peak(contender: Contender, batch: int, workers: int, count: int) -> tuple[f
     time.sleep(pause)
     done.set()
     watcher.join()
-    return statistics.mean(peaks.values()), size
+    return round(statistics.mean(sorted(values)[int(.95 * len(values))] for values in held.values())), size
 
 
 def _memory(process: int) -> int:
@@ -418,5 +261,4 @@ def _memory(process: int) -> int:
 
 
 def _bytes_of(batch: Any) -> int:
-    from mae_plugin.engine.prefetch import tensors_of
     return sum(tensor.nbytes for tensor in tensors_of(batch))
