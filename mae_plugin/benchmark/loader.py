@@ -16,6 +16,7 @@ import torch
 from mmengine.config import Config
 
 from mae_plugin.benchmark.loaders import OTHERS, LoaderContender
+from mae_plugin.benchmark.step import times_as_fast
 from mae_plugin.engine.prefetch import tensors_of
 
 FAR = 10**9  # a position in the stream: 800 epochs of ImageNet
@@ -23,12 +24,14 @@ STAGES = ('read', 'header', 'decode', 'resize', 'flip and pack', 'collate', 'oth
 # Where a project does what; a name that one version does not have leaves its time to 'other'.
 _DATASETS = 'mae_plugin.datasets'
 _PLACES = {
-    f'{_DATASETS}.unlabelled:UnlabelledImages._read': 'read',
     f'{_DATASETS}.unlabelled:open_picture': 'header',
     f'{_DATASETS}.picture:Picture.pixels': 'decode',
     f'{_DATASETS}.picture:JpegPicture.pixels': 'decode',
     f'{_DATASETS}.picture:resize_exact': 'resize',
     f'{_DATASETS}.picture:resize_fast': 'resize',
+    f'{_DATASETS}.store:RawPicture.pixels': 'read',
+    f'{_DATASETS}.store:open_picture': 'header',
+    f'{_DATASETS}.store:resize_fast': 'resize',
     f'{_DATASETS}.transforms:KeyedRandomFlip.__call__': 'flip and pack',
     f'{_DATASETS}.transforms:PackUnlabelled.__call__': 'flip and pack',
     f'{_DATASETS}.batch:Batch.append': 'collate',
@@ -137,6 +140,11 @@ def _cpu_seconds(processes: Sequence[int]) -> float:
     return total
 
 
+def times_as_cheap(row: dict, other: dict) -> tuple[float, float, float]:
+    """How many times the images of ``other`` a row makes in the same time of processors: median, least and most."""
+    return times_as_fast(dict(seconds=row['cpu']), dict(seconds=other['cpu']))
+
+
 def summary(row: dict) -> dict:
     """Images a second (median, least, most), and images per second of processor time."""
     rates = [1 / seconds for seconds in row['seconds']]
@@ -165,18 +173,26 @@ class _Stopwatch:
         return timed
 
 
+def _owner(place: str) -> tuple[Any, str]:
+    """The module or class of a place, None if it is not there, and the name in it."""
+    owner, _, name = place.rpartition('.' if '.' in place.partition(':')[2] else ':')
+    try:
+        return resolve_name(owner), name
+    except (ImportError, AttributeError):
+        return None, name
+
+
 def split(contender: LoaderContender, batch: int, least: float) -> dict[str, float]:
     """Seconds of an image by :data:`STAGES`, in one process and a run of its own; they add up to the whole."""
     watch = _Stopwatch()
     with ExitStack() as stack:
         stack.enter_context(_one_thread())
-        for place, stage in _PLACES.items():
-            owner, _, name = place.rpartition('.' if '.' in place.partition(':')[2] else ':')
-            try:
-                owner = resolve_name(owner)
+        source = getattr(contender.dataset, 'source', None)
+        places = [(source, name, 'read') for name in ('read', '_read')]
+        places += [(*_owner(place), stage) for place, stage in _PLACES.items()]
+        for owner, name, stage in places:
+            if hasattr(owner, name):
                 stack.enter_context(mock.patch.object(owner, name, watch.wrap(stage, getattr(owner, name))))
-            except (ImportError, AttributeError):
-                continue
         loader = contender.loader(0)
         loader.collate_fn = watch.wrap('collate', loader.collate_fn)
         batches = iter(loader)

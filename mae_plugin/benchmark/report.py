@@ -106,10 +106,11 @@ def loader_markdown(result: dict) -> str:
     parts = [_table(['loader', 'workers', 'images/s (least to most)', 'images per second of a core'], lines)]
     for workers in dict.fromkeys(row['workers'] for row in rows):
         same = [row for row in rows if row['workers'] == workers]
-        parts.append(f'{workers} workers: how many times as fast a row is as a column, median of the rounds (least to '
+        parts.append(f'{workers} workers: images per second of a core, row over column, median of the rounds (least to '
                      'most); the same loader twice is the noise.\n')
         parts.append(_table(['', *(row['name'] for row in same[:-1])], [
-            [row['name'], *(_ratio(row, other) if row is not other else '' for other in same[:-1])] for row in same]))
+            [row['name'], *('{:.2f} ({:.2f} to {:.2f})'.format(*loader.times_as_cheap(row, other))
+                            if row is not other else '' for other in same[:-1])] for row in same]))
     if result['splits']:
         parts.append('Microseconds of an image in one process, in a run of its own.\n')
         parts.append(_table(['loader', *loader.STAGES, 'all'], [
