@@ -81,7 +81,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         command.add_argument('--name', default=command.prog.split()[-1], help='of the files; default: the command')
         command.add_argument('--out', help='folder for JSON, Markdown and picture; default: only print')
     suite = commands.add_parser('suite', help='everything that is to be measured on a machine: benchmarks/*.sh')
-    suite.add_argument('machine', choices=['gpu', 'cpu'])
+    suite.add_argument('machine', choices=['gpu', 'cpu', 'feeding'], help='feeding: images from files, with and '
+                       'without a GPU')
     suite.add_argument('--authors', metavar='PATH', help="a clone of the authors' repository")
     suite.add_argument('--try', dest='tiny', action='store_true', help='every piece at a tiny size, to see it run')
     suite.add_argument('--out', required=True, help='folder for the results')
@@ -221,14 +222,17 @@ def _say(text: str) -> None:
 def suite(args: argparse.Namespace) -> None:
     """Measure all there is to be measured on this machine."""
     from mae_plugin.benchmark import suite
-    if args.machine == 'gpu' and not args.tiny:
-        import torch
-        if not torch.cuda.is_available():
-            raise ValueError('suite gpu: there is no GPU here; --try runs every piece at a tiny size on the CPU')
-    authors = args.authors and str(Path(args.authors).expanduser().resolve())
-    pieces = dict(gpu=suite.gpu_pieces, cpu=suite.cpu_pieces)[args.machine](authors)
+    import torch
+    gpu = torch.cuda.is_available()
+    if args.machine == 'gpu' and not args.tiny and not gpu:
+        raise ValueError('suite gpu: there is no GPU here; --try runs every piece at a tiny size on the CPU')
+    if args.machine == 'feeding':
+        pieces = suite.feeding_pieces(gpu or args.tiny)
+    else:
+        authors = args.authors and str(Path(args.authors).expanduser().resolve())
+        pieces = dict(gpu=suite.gpu_pieces, cpu=suite.cpu_pieces)[args.machine](authors)
     outcomes = suite.run(suite.tried(pieces) if args.tiny else pieces, Path(args.out).resolve(),
-                         530 if args.machine == 'gpu' else 585, run_config.repository())
+                         585 if args.machine == 'cpu' else 530, run_config.repository())
     bad = [outcome['name'] for outcome in outcomes if outcome['outcome'] != 'done']
     if bad:
         raise ValueError(f'{args.out}/summary.md has the results; not complete: {", ".join(bad)}')

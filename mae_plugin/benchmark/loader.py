@@ -18,6 +18,7 @@ from mmengine.config import Config
 from mae_plugin.benchmark.loaders import OTHERS, LoaderContender
 from mae_plugin.benchmark.step import times_as_fast
 from mae_plugin.engine.prefetch import tensors_of
+from mae_plugin.utils.cli import describe
 
 FAR = 10**9  # a position in the stream: 800 epochs of ImageNet
 STAGES = ('read', 'header', 'decode', 'resize', 'flip and pack', 'collate', 'other')
@@ -73,8 +74,8 @@ def measure(cfg: Config, contenders: Sequence[str], workers: Sequence[int], batc
     for name in contenders:
         try:
             running[name] = LoaderContender(cfg, name, batch)
-        except (ValueError, KeyError, ImportError) as error:
-            result['errors'][name] = ' '.join(str(error).split())
+        except Exception as error:  # the others go on
+            result['errors'][name] = describe(error)
             say(f'{name}: {result["errors"][name]}')
     turns = [(count, name, again) for count in workers for again in (False, True) for name in running
              if not again or name == next(iter(running))]

@@ -133,9 +133,10 @@ def train_markdown(result: dict) -> str:
         middle, least, most = times_as_fast(dict(seconds=row['in_loop']), dict(seconds=row['bare']))
         rates = [row['batch'] / statistics.median(row[kind]) for kind in ('in_loop', 'bare')]
         lines.append([row['name'], row['batch'], row['workers'], *(f'{rate:.4g}' for rate in rates),
-                      f'{middle:.1%} ({least:.1%} to {most:.1%})', f"{statistics.median(row['waits']):.1%}"])
+                      f'{middle:.1%} ({least:.1%} to {most:.1%})', f"{statistics.median(row['waits']):.1%}",
+                      '–' if row['jpeg_engine'] is None else f"{row['jpeg_engine']:.0f} %"])
     return _table(['mode', 'batch', 'workers', 'images/s', 'of the step on random images', 'share (least to most)',
-                   'wait for images'], lines) + _errors(result)
+                   'wait for images', 'JPEG engine'], lines) + _errors(result)
 
 
 def _errors(result: dict) -> str:

@@ -65,20 +65,24 @@ def gpu_pieces(authors: str | None) -> list[Piece]:
     ]
 
 
-def feeding_pieces(authors: str | None = None) -> list[Piece]:
-    """From JPEG files to the step, on a GPU: 530 seconds in all."""
-    corpus = ['--corpus', 'corpus', '--images', '4000']
-    fast = _PRETRAIN.format('base-p16').replace('.py', '-fast.py')
-    modes = ['exact', 'fast', 'cached', 'device']
-    return [
-        Piece('decode', 'tests of the GPU decoder', ['pytest', '-q', '-m', 'gpu', '-k', 'decode or device or jpeg'], 60),
+def feeding_pieces(gpu: bool) -> list[Piece]:
+    """From JPEG files to the step, of files made on first use: 530 seconds in all."""
+    fast = BASE.replace('.py', '-fast.py')
+    others = ['--against', 'mmpretrain', 'torchvision', 'torchvision-float']
+    on_gpu = [
         Piece('train', 'ViT-B from files, share of the same step on random images', [
-            'train', fast, *corpus, '--modes', 'device', 'cached', 'fast', 'exact', _REPEATED, '--workers', '14',
-            '--iters', '60', '--rounds', '2'], 270),
+            'train', fast, '--corpus', 'corpus', '--images', '4000', '--modes', 'device', 'cached', 'fast', _REPEATED,
+            '--workers', '14', '--iters', '40', '--rounds', '2'], 275),
         Piece('loader', 'the loader alone', [
-            'loader', fast, *corpus, '--modes', *modes, '--against', 'mmpretrain', 'torchvision-float', '--workers', '1',
-            '4', '8', '16', '--batch', '128', '--rounds', '3', '--seconds', '1.5'], 200),
+            'loader', fast, '--corpus', 'corpus', '--images', '4000', '--modes', 'exact', 'fast', 'cached', 'device',
+            *others, '--workers', '4', '8', '16', '--batch', '128', '--rounds', '3', '--seconds', '1.5'], 255),
     ]
+    on_cpu = [
+        Piece('loader', 'the loader alone', [
+            'loader', BASE, '--corpus', 'corpus', '--modes', 'exact', 'fast', 'cached', *others, '--workers', '0', '1',
+            '2', '--seconds', '1.2'], 510),
+    ]
+    return on_gpu if gpu else on_cpu
 
 
 def cpu_pieces(authors: str | None) -> list[Piece]:
