@@ -119,7 +119,7 @@ def step(args: argparse.Namespace) -> None:
     from mae_plugin.benchmark import report
     from mae_plugin.benchmark.session import Spec
     from mae_plugin.benchmark.step import measure
-    _check_positive(args, 'batch', 'rounds', 'steps', 'curves', 'gate_batch')
+    _check_positive(args, 'batch', 'rounds', 'steps', 'gate_batch', *(['curves'] if args.curves else []))
     cfg = run_config.load_config(args.config, args.cfg_options)
     variants = [('plugin', variant) for variant in ('', *args.variants)]
     others = [(name, '') for name in (*args.against, *(('authors', 'authors-port') if args.authors else ()))]
@@ -221,8 +221,9 @@ def _say(text: str) -> None:
 
 def suite(args: argparse.Namespace) -> None:
     """Measure all there is to be measured on this machine."""
-    from mae_plugin.benchmark import suite
     import torch
+
+    from mae_plugin.benchmark import suite
     gpu = torch.cuda.is_available()
     if args.machine == 'gpu' and not args.tiny and not gpu:
         raise ValueError('suite gpu: there is no GPU here; --try runs every piece at a tiny size on the CPU')

@@ -119,7 +119,7 @@ def _turn(contender: LoaderContender, workers: int, position: int, batch: int, l
         for _ in range(max(workers, 1)):  # they start together, and their first batches come together
             contender.finish(next(batches))
         count, cpu, start = 0, _cpu_seconds(processes), time.perf_counter()
-        while time.perf_counter() - start < least:
+        while not count or time.perf_counter() - start < least:
             for _ in range(max(workers, 1)):
                 contender.finish(next(batches))
             count += max(workers, 1)
@@ -201,7 +201,7 @@ def split(contender: LoaderContender, batch: int, least: float) -> dict[str, flo
         watch.seconds.clear()
         take = watch.wrap('other', lambda: next(batches))
         count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < least:
+        while not count or time.perf_counter() - start < least:
             take()
             count += batch
     return {stage: watch.seconds[stage] / count for stage in STAGES}
