@@ -119,9 +119,12 @@ def test_the_memory_of_a_worker_is_that_of_its_batches(cfg, monkeypatch):
     if memory is None:
         pytest.skip('the system does not tell')
     assert memory['batches'] == 2 * 16 * 3 * 32 * 32
-    held = []  # 8 MB for each batch, which a worker never gives back
-    monkeypatch.setattr(type(contender.dataset), '__getitems__', lambda self, keys, make=type(
-        contender.dataset).__getitems__: (len(keys) > 1 and held.append(np.ones(2**20)), make(self, keys))[1])
+    held, make = [], type(contender.dataset).__getitems__
+
+    def hoard(self, keys):
+        held.append(np.ones(len(keys) << 16))  # half a megabyte for each image, which a worker never gives back
+        return make(self, keys)
+    monkeypatch.setattr(type(contender.dataset), '__getitems__', hoard)
     assert loader.worker_memory(contender, 16, rounds=1)['bytes'] > memory['bytes'] + 2**23
 
 
