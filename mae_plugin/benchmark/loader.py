@@ -239,10 +239,12 @@ def _peak(contender: LoaderContender, batch: int, workers: int, count: int) -> t
     """Bytes that a worker holds, but for moments, while it makes batches; and the bytes of the tensors of one."""
     batches = contender.batches(workers, batch_size=batch, pin_memory=False)
     processes = [worker.pid for worker in batches._workers]
-    start = time.perf_counter()
-    for _ in range(2 * workers):
+    for _ in range(workers):  # they start
         size = _bytes_of(next(batches))
-    pause = 1.2 * (time.perf_counter() - start) / (2 * workers) * workers
+    start = time.perf_counter()
+    for _ in range(workers):
+        next(batches)
+    pause = 1.2 * (time.perf_counter() - start)  # in which a worker makes a batch
     held, done = {process: [] for process in processes}, threading.Event()
 
     def watch() -> None:
