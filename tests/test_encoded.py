@@ -63,6 +63,14 @@ def batches(folder, mode, workers=0, count=6, collate='mae_plugin.collate_batch'
     return [next(stream) for _ in range(count)]
 
 
+def test_a_worker_hands_over_batches_of_jpegs_alone(folder, preprocessor):
+    for name in (*OTHER, 'h.png'):
+        (folder / name).unlink()
+    for ours, fast in zip(batches(folder, 'device', 1, 2), batches(folder, 'fast', 1, 2), strict=True):
+        assert len(ours['inputs'].crops) == 5
+        assert (preprocessor(ours)['inputs'] - fast['inputs']).abs().mean() < .3
+
+
 @pytest.mark.parametrize('workers', [0, 2])
 def test_crops_flips_and_order_are_those_of_fast(folder, preprocessor, workers):
     flips = set()
@@ -219,6 +227,7 @@ def test_one_line_says_which_path_runs(folder, log, monkeypatch):
     assert data.mode == 'fast' and isinstance(data[0]['inputs'], torch.Tensor)
     assert "decoded in the workers, mode 'fast' instead of 'device' (no GPU)" in log[-1] and len(log) == 2
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
 
     def decode_jpeg(*args, **kwargs):
         raise RuntimeError('torchvision not compiled with nvJPEG support\nException raised from')

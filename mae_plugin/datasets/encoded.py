@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from io import BytesIO
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch.nn.functional import interpolate
 from torch.utils.data import get_worker_info
 from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
@@ -28,7 +29,8 @@ def why_not_on_gpu() -> str | None:
     if not torch.cuda.is_available():
         return 'no GPU'
     try:
-        decode_jpeg(encode_jpeg(torch.zeros(3, 16, 16, dtype=torch.uint8)), device='cuda')
+        device = torch.device('cuda', torch.cuda.current_device())  # torchvision makes a decoder for each way to say it
+        decode_jpeg(encode_jpeg(torch.zeros(3, 16, 16, dtype=torch.uint8)), device=device)
         return None
     except RuntimeError as error:
         return str(error).partition('\n')[0]
@@ -102,11 +104,10 @@ def is_baseline(data: bytes) -> bool:
 
 def shared_empty(shape: Sequence[int], dtype: torch.dtype = torch.uint8) -> Tensor:
     """An empty tensor; in a loader worker in memory that the training process reads, so that it is not copied."""
-    if get_worker_info() is None:
+    size = prod(shape) * dtype.itemsize
+    if get_worker_info() is None or not size:
         return torch.empty(*shape, dtype=dtype)
-    size = int(np.prod(shape))
-    storage = torch.empty(0, dtype=dtype).untyped_storage()._new_shared(size * dtype.itemsize)
-    return torch.empty(0, dtype=dtype).set_(storage, 0, tuple(shape))
+    return torch.empty(0, dtype=dtype).set_(UntypedStorage._new_shared(size), 0, tuple(shape))
 
 
 class _Crop(NamedTuple):
@@ -154,7 +155,8 @@ class EncodedImages:
 
     def pin_memory(self) -> 'EncodedImages':
         """Pin what is copied to the GPU; files are read by the host."""
-        self.decoded = self.decoded.pin_memory()
+        if self.decoded_positions:
+            self.decoded = self.decoded.pin_memory()
         return self
 
     def decode(self, device: torch.device | str) -> tuple[Tensor, dict[int, ImageReadError]]:
