@@ -86,7 +86,8 @@ class TimmTransform:
         """Transforms ``results['img']``."""
         picture, transforms = _to_picture(results['img']), self.transform.transforms
         resizing = _resizing(transforms[0], picture)
-        image = Image.fromarray(picture.resized(*resizing) if resizing else picture.pixels())
+        image = picture.resized(*resizing) if resizing else picture.pixels()
+        image = Image.fromarray(np.ascontiguousarray(image))  # of other layouts Pillow's copy is slow
         for transform in transforms[1:] if resizing else transforms:
             image = transform(image)
         pixels = np.asarray(image)  # (3, h, w), red first
