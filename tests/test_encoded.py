@@ -136,11 +136,11 @@ def test_what_the_engine_takes():
         assert not is_baseline(data)
 
 
-def test_pictures_of_a_large_side_are_not_left(monkeypatch):
-    picture = open_picture(LEFT['a444.jpg'], 'x.jpg', fast=True)
-    assert encoded.left_to_gpu(picture) is not picture
-    monkeypatch.setattr(encoded, '_LARGEST', 159)
-    assert encoded.left_to_gpu(picture) is picture
+def test_what_the_kernel_cannot_reduce_at_once_is_not_left():
+    picture = encoded.left_to_gpu(open_picture(LEFT['a444.jpg'], 'x.jpg', fast=True))
+    assert isinstance(picture.resized((4, 5)), EncodedCrop)  # 32 times
+    made = picture.resized((4, 4))  # 40 times
+    assert isinstance(made, np.ndarray) and made.shape == (4, 4, 3)
 
 
 def crop(data, name='x.jpg'):

@@ -19,8 +19,8 @@ from .picture import Box, JpegPicture, Picture, resize_fast
 # Of a frame header; C4, C8 and CC are none.
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _BASELINE = 0xC0
-# Sides of larger pictures in pixels: a batch of them does not fit, and PyTorch's kernel cannot shrink them at once.
-_LARGEST = 8192
+# PyTorch's CUDA kernel keeps the weights of an output pixel in shared memory, 48 KB of which are for 45 times.
+_LARGEST_REDUCTION = 32
 _DECODED_AT_ONCE = 2**28  # bytes
 
 
@@ -66,7 +66,7 @@ class EncodedCrop(Picture):
 
 
 class EncodedPicture(Picture):
-    """A JPEG of which a resized box is an :class:`EncodedCrop`."""
+    """A JPEG of which a resized box is an :class:`EncodedCrop`, but for one that is made very much smaller."""
 
     def __init__(self, jpeg: JpegPicture) -> None:
         self.jpeg = jpeg
@@ -80,16 +80,17 @@ class EncodedPicture(Picture):
         """See :meth:`Picture.pixels`."""
         return self.jpeg.pixels(box)
 
-    def resized(self, size: tuple[int, int], box: Box | None = None) -> EncodedCrop:
+    def resized(self, size: tuple[int, int], box: Box | None = None) -> EncodedCrop | np.ndarray:
         """See :meth:`Picture.resized`."""
-        return EncodedCrop(self.jpeg, box or (0, 0, *self.size), size)
+        left, top, right, bottom = box = box or (0, 0, *self.size)
+        if max((bottom - top) / size[0], (right - left) / size[1]) > _LARGEST_REDUCTION:
+            return self.jpeg.resized(size, box)
+        return EncodedCrop(self.jpeg, box, size)
 
 
 def left_to_gpu(picture: Picture) -> Picture:
     """An :class:`EncodedPicture` for a baseline JPEG, which the GPU's engine decodes; ``picture`` itself for others."""
-    if isinstance(picture, JpegPicture) and is_baseline(picture.data) and max(picture.size) <= _LARGEST:
-        return EncodedPicture(picture)
-    return picture
+    return EncodedPicture(picture) if isinstance(picture, JpegPicture) and is_baseline(picture.data) else picture
 
 
 def is_baseline(data: bytes) -> bool:
