@@ -3,6 +3,7 @@
 import copy
 import logging
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -249,8 +250,25 @@ def test_the_gpu_decodes_the_same_pictures(folder):
             assert value < (2 if name[0] in 'bc' else 1), name  # nvJPEG enlarges chroma in another way
 
 
+def test_the_host_waits_for_the_stream_before_each_call(monkeypatch):
+    """The order on a GPU, where the decoder overwrites what was freed on the stream."""
+    events = []
+    wait = SimpleNamespace(synchronize=lambda: events.append('wait'))
+    monkeypatch.setattr(torch.cuda, 'current_stream', lambda device: SimpleNamespace(record_event=lambda: wait))
+
+    def decode_jpeg(files, mode, device):
+        events.append(len(files))
+        if len(files) > 1:
+            raise RuntimeError('one of them')
+        return files
+    monkeypatch.setattr(encoded, 'decode_jpeg', decode_jpeg)
+    assert encoded._decode([1, 2], 3, torch.device('cuda')) == [1, 2]
+    assert events == ['wait', 2, 'wait', 1, 'wait', 1]
+
+
 @pytest.mark.gpu
-def test_what_the_decoder_writes_is_used_by_nobody_else():
+@pytest.mark.parametrize('ahead', [False, True])
+def test_what_the_decoder_writes_is_used_by_nobody_else(ahead):
     """pytorch/vision#9606: sums of a busy device, whose memory is freed while they are still to run, stay right."""
     random = np.random.default_rng(0)
     files = []
@@ -273,7 +291,8 @@ def test_what_the_decoder_writes_is_used_by_nobody_else():
         torch.cuda.synchronize()
         expected.append(checksum(preprocessor.decode(batch)['inputs']).tolist())
     weight, sums, own = torch.randn(4096, 4096, device='cuda'), [], []
-    for batch in prefetch(stream(60), 'cuda', preprocessor.decode):
+    decoded = prefetch(stream(60), 'cuda', preprocessor.decode) if ahead else map(preprocessor.decode, stream(60))
+    for batch in decoded:
         for _ in range(30):
             weight = weight @ weight / 64  # keeps the device behind the host
         filled = [torch.full((3, 375, 500), 7, dtype=torch.uint8, device='cuda') for _ in range(64)]
