@@ -32,3 +32,8 @@ def test_images_are_turned_upright(tmp_path):
 def test_another_mode_is_refused():
     with pytest.raises(ValueError, match="mode='device' is not 'exact', 'fast' or None"):
         LoadImage(mode='device')
+
+
+def test_what_an_inferencer_has_read_stays():
+    image = np.zeros((2, 3, 3), np.uint8)
+    assert LoadImage(mode='fast')(dict(img=image))['img'] is image

@@ -35,6 +35,8 @@ class LoadImage:
 
     def __call__(self, results: dict) -> dict:
         """Fills in ``img``, ``img_shape`` and ``ori_shape``, both (H, W)."""
+        if 'img' in results:  # MMPreTrain's inferencer has read it, or was given an array
+            return results
         path = results['img_path']
         picture = open_picture(Path(path).read_bytes(), str(path), fast=self.mode == 'fast',
                                upright=not self.ignore_orientation)
