@@ -130,6 +130,14 @@ def test_the_memory_of_a_worker_is_that_of_its_batches(cfg, monkeypatch):
     assert loader.worker_memory(contender, 16, rounds=1)['bytes'] > memory['bytes'] + 2**23
 
 
+def test_what_is_left_to_the_gpu_is_counted(cfg):
+    contender = LoaderContender(cfg, 'device', 4)
+    contender.dataset.mode = 'device'  # which it is only with a GPU
+    batch = next(contender.batches(0))
+    assert loader._bytes_of(batch) == sum(len(contender.dataset.source.read(sample.sample_key[2]))
+                                          for sample in batch['data_samples'])
+
+
 def test_variants_are_settings():
     assert data_options('cached') == ['+train_dataloader.dataset.mode=cached']
     assert data_options('mine:a.b=1,+c=2') == ['a.b=1', '+c=2']

@@ -17,6 +17,7 @@ from mmengine.config import Config
 
 from mae_plugin.benchmark.loaders import OTHERS, LoaderContender
 from mae_plugin.benchmark.step import times_as_fast
+from mae_plugin.datasets.encoded import EncodedImages
 from mae_plugin.engine.prefetch import tensors_of
 from mae_plugin.utils.cli import describe
 
@@ -280,4 +281,6 @@ def _memory(process: int) -> int:
 
 
 def _bytes_of(batch: Any) -> int:
-    return sum(tensor.nbytes for tensor in tensors_of(batch))
+    images = batch.get('inputs') if isinstance(batch, dict) else None
+    tensors = (images.files, images.decoded) if isinstance(images, EncodedImages) else tensors_of(batch)
+    return sum(tensor.nbytes for tensor in tensors)
