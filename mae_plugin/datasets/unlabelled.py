@@ -206,10 +206,10 @@ class UnlabelledImages(Dataset):
             raise ImageReadError(f'cannot read the image {path}: {encoded} ({type(encoded).__name__})') from encoded
         return open_picture(encoded, path, self.channels, self.mode == 'fast')
 
-    def _sample(self, key: SampleKey, encoded: bytes | Exception) -> Any:
+    def _sample(self, key: SampleKey, first: bytes | Exception) -> Any:
         """The sample of a key, made from the first image of :meth:`_candidates` that can be read."""
         bad_images = []
-        for index, encoded in chain([(key.index, encoded)], self._replacements(key)):
+        for index, encoded in chain([(key.index, first)], self._replacements(key)):
             try:
                 picture = self._open(index, encoded)
                 return self.pipeline(dict(img=picture, img_path=self.path(index), ori_shape=picture.size[::-1],
