@@ -19,7 +19,7 @@ setup:
 	@$(PYTHON) tools/setup_env.py --stack $(STACK) --venv $(VENV) $(if $(filter file,$(origin PYTHON)),--keep-python)
 
 test: setup
-	$(RUN) -m pytest -rs $(ARGS)
+	$(RUN) -m pytest -rs -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 demo: setup
 	$(RUN) tools/demo.py $(if $(filter quick,$(DEMO)),--quick) $(ARGS)
