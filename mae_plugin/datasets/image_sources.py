@@ -22,7 +22,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from .index_cache import ImageIndex, Strings, cached_index, local_marks, mark
-from .storage import RemoteFile, Request, Storage, is_url, join, names_below, only
+from .storage import RemoteFile, Request, Storage, is_url, join, names_below, only, reason_of
 
 _COMPRESSED = {b'\x1f\x8b': 'gzip', b'BZh': 'bzip2', b'\xfd7zXZ\x00': 'xz', b'\x28\xb5\x2f\xfd': 'zstd'}
 _STORED, _DEFLATED = 0, 8
@@ -480,7 +480,7 @@ def open_source(data_root: str, extensions: Collection[str], data_prefix: str | 
         except Exception as error:
             if str(error).startswith('data_root='):
                 raise
-            reason = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+            reason = reason_of(error)
             kind = next((kind for kind in (ImportError, ValueError, FileNotFoundError) if isinstance(error, kind)),
                         ConnectionError)
             raise kind(f'data_root={root!r} cannot be read: {reason} ({type(reason).__name__})') from error

@@ -41,14 +41,18 @@ def join(base: str, name: bytes) -> str:
     return f'{base.rstrip("/")}/{quote(name) if _is_http(base) else name.decode(errors="surrogateescape")}'
 
 
+def reason_of(error: BaseException) -> BaseException:
+    """What is behind a file that was not found: so fsspec reports every HEAD that fails."""
+    return error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ is not None else error
+
+
 def _may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed a little later."""
-    if isinstance(error, FileNotFoundError) and error.__cause__ is not None:
-        error = error.__cause__  # so fsspec reports every HEAD that fails
-    for status in (getattr(error, 'status', None), getattr(error, 'code', None),
-                   getattr(getattr(error, 'response', None), 'status_code', None)):
-        if isinstance(status, int):
-            return status >= 500 or status in (408, 429)
+    error = reason_of(error)
+    status = getattr(error, 'status', None) or getattr(error, 'code', None) or getattr(  # of aiohttp, gcsfs, httpx
+        getattr(error, 'response', None), 'status_code', None)
+    if isinstance(status, int):
+        return status >= 500 or status in (408, 429)
     if isinstance(error, OSError) and not isinstance(error, TimeoutError | ConnectionError):
         return type(error) is OSError and (error.errno is None or error.errno in _PASSING)
     client_error = getattr(sys.modules.get('aiohttp'), 'ClientError', ())
@@ -123,6 +127,7 @@ class Storage:
     def _failure(self, error: Exception, tried: int) -> Exception:
         if not _may_pass(error):
             return error
+        error = reason_of(error)
         failure = ConnectionError(f'{str(error) or type(error).__name__}, '
                                   f'tried {"once" if tried == 1 else f"{tried} times"}')
         failure.__cause__ = error
