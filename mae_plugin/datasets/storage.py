@@ -133,11 +133,11 @@ class Storage:
         failure.__cause__ = error
         return failure
 
-    def attempt(self, function: Callable, *args: Any) -> Any:
+    def attempt(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
         """What a function returns, or the exception that is its last word."""
         for tried in count(1):
             try:
-                result = function(*args)
+                result = function(*args, **kwargs)
             except Exception as error:
                 pause = self._pause(error, tried)
                 if pause is None:
@@ -147,10 +147,10 @@ class Storage:
                 return result
             time.sleep(pause)
 
-    async def _attempt_async(self, function: Callable, args: Sequence, limit: float) -> Any:
+    async def _attempt_async(self, limit: float, function: Callable, *args: Any, **kwargs: Any) -> Any:
         for tried in count(1):
             try:
-                result = await asyncio.wait_for(function(*args), limit)
+                result = await asyncio.wait_for(function(*args, **kwargs), limit)
             except Exception as error:
                 if isinstance(error, asyncio.TimeoutError) and not str(error):
                     error = TimeoutError(f'no answer within {limit:g} s')
@@ -162,26 +162,26 @@ class Storage:
                 return result
             await asyncio.sleep(pause)
 
-    def _call(self, method: str, calls: Sequence[tuple[Any, tuple]], limit: float) -> list:
-        """Results, or exceptions, of a method of (file system, arguments): at once where that is asynchronous."""
+    def _call(self, method: str, calls: Sequence[tuple[Any, str, dict]], limit: float) -> list:
+        """Results, or exceptions, of a method of (file system, path, options) each; at once where it is async."""
         results = [None] * len(calls)
         waiting = []
-        for number, (system, args) in enumerate(calls):
+        for number, (system, path, kwargs) in enumerate(calls):
             if isinstance(system, Exception):
                 results[number] = system
             elif system.async_impl:
                 waiting.append(number)
             else:
-                results[number] = self.attempt(getattr(system, method), *args)
+                results[number] = self.attempt(getattr(system, method), path, **kwargs)
         if waiting:
             from fsspec.asyn import sync
 
             async def gather() -> list:
                 slots = asyncio.Semaphore(_AT_ONCE)
 
-                async def one(system: Any, args: tuple) -> Any:
+                async def one(system: Any, path: str, kwargs: dict) -> Any:
                     async with slots:
-                        return await self._attempt_async(getattr(system, f'_{method}'), args, limit)
+                        return await self._attempt_async(limit, getattr(system, f'_{method}'), path, **kwargs)
                 return await asyncio.gather(*[one(*calls[number]) for number in waiting])
             for number, result in zip(waiting, sync(calls[waiting[0]][0].loop, gather), strict=True):
                 results[number] = result
@@ -192,10 +192,9 @@ class Storage:
         calls = []
         for url, start, end in requests:
             try:
-                system, path = self._open(url)
-                calls.append((system, (path, start, end)))
+                calls.append((*self._open(url), dict(start=start, end=end)))
             except Exception as error:
-                calls.append((error, ()))
+                calls.append((error, url, {}))
         results = self._call('cat_file', calls, self.timeout)
         for number, (_, start, end) in enumerate(requests):
             if end is not None and isinstance(results[number], bytes) and len(results[number]) != end - start:
@@ -214,8 +213,8 @@ class Storage:
 
     def info(self, urls: Sequence[str]) -> list[dict]:
         """What fsspec knows of some files, ``size`` among it; raises as :meth:`read`."""
-        calls = [(system, (path,)) for system, path in map(self._open, urls)]
-        for system in {system for system, _ in calls}:
+        calls = [(*self._open(url), {}) for url in urls]
+        for system in {system for system, _, _ in calls}:
             system.invalidate_cache()
         return [only([result]) for result in self._call('info', calls, self.timeout)]
 
@@ -233,7 +232,7 @@ class Storage:
         """URLs of the files that match a pattern with ``*``; raises as :meth:`read`."""
         system, path = self._open(pattern)
         system.invalidate_cache()
-        found = only(self._call('glob', [(system, (path,))], self._listing_limit(path)))
+        found = only(self._call('glob', [(system, path, {})], self._listing_limit(path)))
         before = pattern.index('*')
         base, base_path = pattern[:before].rpartition('/')[0], path[:path.index('*')].rpartition('/')[0]
         return [base + match[len(base_path):] for match in sorted(found)]
@@ -247,7 +246,7 @@ class Storage:
         folders, entered = [base], {base}
         while folders:
             # Without its slash an HTTP server answers for a folder by a redirection.
-            calls = [(system, (f'{folder}/' if _is_http(folder) else folder, True)) for folder in folders]
+            calls = [(system, f'{folder}/' if _is_http(folder) else folder, dict(detail=True)) for folder in folders]
             folders = []
             for listing in self._call('ls', calls, self._listing_limit(base)):
                 for entry in only([listing]):
