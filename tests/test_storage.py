@@ -192,7 +192,7 @@ def test_samples_are_the_same_wherever_the_images_are(folder, tars, server):
 def test_workers_read_after_a_fork_and_leave_the_connections_alone(folder, tars, server, monkeypatch):
     dataset = UnlabelledImages([f'{server.url}/root', f'{server.url}/shards'], CROP, storage=dict(timeout=5))
     failures = []
-    monkeypatch.setattr(Storage, '_pause', lambda self, error, tried: failures.append(error))
+    monkeypatch.setattr(Storage, '_pause', lambda self, error, *_: failures.append(error))
 
     def load(workers):
         return torch.cat([*DataLoader(dataset, 6, num_workers=workers, collate_fn=whole)])

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import hashlib
 import io
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
@@ -17,7 +16,11 @@ _AT_ONCE = 16  # requests of one process
 _FIRST_PAUSE = 0.5  # seconds before the second try; doubled for each further one
 _LISTING = 30  # a listing may be of thousands of requests, which the file system makes by itself
 _PASSING = {getattr(errno, name) for name in (
-    'EIO ESTALE EBUSY EAGAIN ETIMEDOUT ENETDOWN ENETUNREACH ENETRESET EHOSTDOWN EHOSTUNREACH').split()}
+    'EIO ESTALE EBUSY ENETDOWN ENETUNREACH ENETRESET EHOSTDOWN EHOSTUNREACH').split()}
+# By name, for the packages are optional: of Python, requests and botocore, then aiohttp, botocore, httpx.
+_PASSING_KINDS = {
+    'TimeoutError', 'ConnectionError', 'ClientConnectionError', 'ClientPayloadError', 'HTTPClientError',
+    'TransportError'}
 _VERSION = ('etag', 'md5', 'content-md5', 'crc32c', 'generation', 'versionid', 'mtime', 'modified', 'last-modified',
             'last_modified', 'lastmodified', 'updated', 'created')
 # After a fork fsspec forgets its file systems. One of HTTP that is collected in the child first waits for the parent's
@@ -53,11 +56,9 @@ def _may_pass(error: BaseException) -> bool:
         getattr(error, 'response', None), 'status_code', None)
     if isinstance(status, int):
         return status >= 500 or status in (408, 429)
-    if isinstance(error, OSError) and not isinstance(error, TimeoutError | ConnectionError):
-        return type(error) is OSError and (error.errno is None or error.errno in _PASSING)
-    client_error = getattr(sys.modules.get('aiohttp'), 'ClientError', ())
-    return (isinstance(error, (TimeoutError, asyncio.TimeoutError, ConnectionError, client_error))
-            and not isinstance(error, ValueError))
+    if type(error) is OSError:
+        return error.errno is None or error.errno in _PASSING
+    return any(kind.__name__ in _PASSING_KINDS for kind in type(error).__mro__)
 
 
 async def _refuse_whole_file(response: Any) -> None:
@@ -71,8 +72,8 @@ class Storage:
     """How a source reads its files.
 
     What may pass (no answer in time, a connection cut, HTTP 5xx or 429, EIO or ESTALE of a network drive) is tried
-    again. When that was in vain, further requests get one try each until something is answered: a server that is gone
-    is noticed soon, whatever the number of images asked for.
+    again. When that was in vain and nothing else was answered meanwhile, further requests get one try each until
+    something is: a server that is gone is noticed soon, whatever the number of images asked for.
 
     Args:
         timeout: seconds that a request to asynchronous file systems (HTTP, S3, GCS, Azure) may take; others have limits
@@ -95,7 +96,8 @@ class Storage:
         self.timeout = timeout
         self.tries = tries
         self.options = dict(options or {})
-        self._answers = True
+        self._answers = 0
+        self._gone = False
 
     def _open(self, url: str) -> tuple[Any, str]:
         """The file system of a URL in this process, and the path in it."""
@@ -114,14 +116,18 @@ class Storage:
         _kept.add(system)
         return system, path
 
-    def _pause(self, error: Exception, tried: int) -> float | None:
-        """Seconds until the next try; None if there is to be none."""
+    def _answered(self) -> None:
+        self._answers += 1
+        self._gone = False
+
+    def _pause(self, error: Exception, tried: int, answers: int) -> float | None:
+        """Seconds until the next try; None if there is to be none. ``answers`` there had been before the first."""
         if not _may_pass(error):
-            self._answers = True
-        elif tried < self.tries and self._answers:
+            self._answered()
+        elif tried < self.tries and not self._gone:
             return _FIRST_PAUSE * 2**(tried - 1)
         else:
-            self._answers = False
+            self._gone = self._answers == answers
         return None
 
     def _failure(self, error: Exception, tried: int) -> Exception:
@@ -135,30 +141,32 @@ class Storage:
 
     def attempt(self, function: Callable, *args: Any, **kwargs: Any) -> Any:
         """What a function returns, or the exception that is its last word."""
+        answers = self._answers
         for tried in count(1):
             try:
                 result = function(*args, **kwargs)
             except Exception as error:
-                pause = self._pause(error, tried)
+                pause = self._pause(error, tried, answers)
                 if pause is None:
                     return self._failure(error, tried)
             else:
-                self._answers = True
+                self._answered()
                 return result
             time.sleep(pause)
 
     async def _attempt_async(self, limit: float, function: Callable, *args: Any, **kwargs: Any) -> Any:
+        answers = self._answers
         for tried in count(1):
             try:
                 result = await asyncio.wait_for(function(*args, **kwargs), limit)
             except Exception as error:
                 if isinstance(error, asyncio.TimeoutError) and not str(error):
                     error = TimeoutError(f'no answer within {limit:g} s')
-                pause = self._pause(error, tried)
+                pause = self._pause(error, tried, answers)
                 if pause is None:
                     return self._failure(error, tried)
             else:
-                self._answers = True
+                self._answered()
                 return result
             await asyncio.sleep(pause)
 
