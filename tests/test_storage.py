@@ -1,5 +1,6 @@
 """Remote sources give what local ones give, from a server that may stall, fail, or not do what it is asked."""
 
+import gc
 import io
 import os
 import pickle
@@ -195,7 +196,8 @@ def test_workers_read_after_a_fork_and_leave_the_connections_alone(folder, tars,
     monkeypatch.setattr(Storage, '_pause', lambda self, error, *_: failures.append(error))
 
     def load(workers):
-        return torch.cat([*DataLoader(dataset, 6, num_workers=workers, collate_fn=whole)])
+        return torch.cat([*DataLoader(
+            dataset, 6, num_workers=workers, collate_fn=whole, worker_init_fn=lambda _: gc.collect())])
 
     expected = load(0)  # by connections that stay open
     assert torch.equal(load(2), expected) and torch.equal(load(0), expected) and not failures
