@@ -1,8 +1,10 @@
 """Images without labels, for pretraining."""
 
-from collections.abc import Iterator, Sequence
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,10 @@ from mae_plugin.registry import DATASETS
 from .batch import Batch
 from .encoded import left_to_gpu, why_not_on_gpu
 from .image_io import MODES, ImageReadError
-from .image_sources import open_source
+from .image_sources import Mixture, Source, open_source
 from .picture import Picture, open_picture
 from .sample_key import SampleKey, generator
+from .storage import Storage
 from .turbojpeg import turbojpeg
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
@@ -28,7 +31,7 @@ _MODES = ('exact', 'fast', 'device')
 
 @DATASETS.register_module()
 class UnlabelledImages(Dataset):
-    """Images of a folder of any depth, of a list, a tar or a zip, read in place.
+    """Images of a folder of any depth, of a list, of tars or a zip, here or on a server, read in place.
 
     A sample is what ``pipeline`` makes of ``dict(img, img_path, ori_shape, sample_key, bad_images)``: a
     :class:`~.picture.Picture`, its path, its (height, width), the :class:`SampleKey` that all random choices are to be
@@ -43,7 +46,8 @@ class UnlabelledImages(Dataset):
     is always in ``val``, the greatest in ``train``.
 
     Args:
-        data_root: folder, ``.txt`` list with one path a line, uncompressed tar, or zip.
+        data_root: folder, ``.txt`` list with one path a line, uncompressed tar or a pattern for several, or zip; a URL
+            that fsspec knows; or a list of such sources.
         pipeline: transforms, or configs of them.
         data_prefix: folder that the paths of a list are relative to; by default the list's own.
         extensions: extensions of the files to take from a folder or an archive, in any case.
@@ -55,15 +59,21 @@ class UnlabelledImages(Dataset):
             JPEGs are resized by PyTorch, at most a level beside in the mean. ``'device'``: baseline JPEGs are left to
             the data preprocessor, which has the GPU decode and resize them, see ``docs/speed.md``; the rest as by
             ``'fast'``, and all of them where no GPU can.
+        weights: how often the images of each of several sources are drawn, in proportion, see ``KeyedSampler``; by
+            default every image once an epoch.
+        storage: arguments of :class:`~.storage.Storage`: time limit, tries and fsspec's options.
 
     Raises:
         FileNotFoundError: if ``data_root``, or a file of the list, does not exist.
         ValueError: if there is no image, if none of the first 16 can be decoded, or if an argument is out of range.
+        ConnectionError: if a server could not be read, as often as it was tried.
+        ImportError: if the package for a protocol is not installed.
     """
 
-    def __init__(self, data_root: str, pipeline: Sequence[Any], data_prefix: str | None = None,
+    def __init__(self, data_root: str | Sequence[str], pipeline: Sequence[Any], data_prefix: str | None = None,
                  extensions: Sequence[str] = EXTENSIONS, channels: int = 3, holdout: float = 0.0, split: str = 'train',
-                 max_images: int | None = None, mode: str = 'exact') -> None:
+                 max_images: int | None = None, mode: str = 'exact', weights: Sequence[float] | None = None,
+                 storage: Mapping[str, Any] | None = None) -> None:
         if mode not in _MODES:
             raise ValueError(f'UnlabelledImages: mode={mode!r} is not one of {", ".join(map(repr, _MODES))}')
         if channels not in MODES:
@@ -80,8 +90,9 @@ class UnlabelledImages(Dataset):
         self.channels = channels
         self.mode = mode
         accepted = {f'.{extension.lstrip(".").lower()}' for extension in extensions}
-        self.source = open_source(data_root, accepted, data_prefix)
+        self.source = self._open_sources(accepted, data_prefix, weights, storage or {})
         self._numbers = self._choose(holdout, split, max_images)
+        self.mixture = self._mix(weights)
         self.pipeline = Compose(pipeline)
         self._probe()
         part = f'{split} split of ' if holdout else ''
@@ -97,6 +108,35 @@ class UnlabelledImages(Dataset):
             self.mode = 'fast'
             text = f"JPEGs are decoded in the workers, mode 'fast' instead of 'device' ({reason})"
         return f'{text}, {"parts of JPEGs by TurboJPEG" if turbojpeg() else "no TurboJPEG, so JPEGs are decoded whole"}'
+
+    def _open_sources(self, extensions: set[str], data_prefix: str | None, weights: Sequence[float] | None,
+                      storage: Mapping[str, Any]) -> Source:
+        several = not isinstance(self.data_root, str | os.PathLike)
+        roots = list(self.data_root) if several else [self.data_root]
+        if not roots:
+            raise ValueError('UnlabelledImages: data_root=[] names no source')
+        if weights is not None and not (
+                several and len(weights) == len(roots) and all(0 <= weight < math.inf for weight in weights)
+                and sum(weights)):
+            raise ValueError(f'UnlabelledImages: weights={weights!r} has to be a number of at least 0 for each of the '
+                             f'sources in data_root={self.data_root!r}, and one above 0')
+        unknown = set(storage) - {'timeout', 'tries', 'options'}
+        if unknown:
+            raise ValueError(f'UnlabelledImages: storage has {", ".join(sorted(unknown))!r}, but knows only timeout, '
+                             'tries and options')
+        sources = [open_source(root, extensions, data_prefix, Storage(**storage)) for root in roots]
+        return Mixture(sources) if several else sources[0]
+
+    def _mix(self, weights: Sequence[float] | None) -> list[tuple[int, float]] | None:
+        """What ``KeyedSampler`` mixes by: number of images and weight of each source, in the order of the indices."""
+        if weights is None:
+            return None
+        sizes = np.diff(np.searchsorted(self._numbers, self.source.ends), prepend=0).tolist()
+        for root, size, weight in zip(self.data_root, sizes, weights, strict=True):
+            if weight and not size:
+                raise ValueError(f'UnlabelledImages: weights={weights!r} asks for images of {root!r}, but holdout or '
+                                 'max_images leave it none in this split')
+        return list(zip(sizes, weights, strict=True))
 
     def _choose(self, holdout: float, split: str, max_images: int | None) -> np.ndarray:
         """Numbers within the source of the images to use, rising, (n,) int64."""
@@ -121,9 +161,10 @@ class UnlabelledImages(Dataset):
     def _probe(self) -> None:
         """Reads images until one is whole: an error now, naming the first, is better than one from a worker."""
         first = None
-        for index in range(min(_PROBED, len(self))):
+        indices = range(min(_PROBED, len(self)))
+        for index, encoded in zip(indices, self._read(indices), strict=True):
             try:
-                self.read(index).pixels()
+                self._open(index, encoded).pixels()
                 return
             except ImageReadError as error:
                 first = first or error
@@ -133,7 +174,7 @@ class UnlabelledImages(Dataset):
     @property
     def metainfo(self) -> dict:
         """What MMEngine stores in a checkpoint, and compares, with a warning, when it resumes."""
-        return dict(num_images=len(self))
+        return dict(num_images=len(self), **({'mixture': self.mixture} if self.mixture else {}))
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -167,13 +208,9 @@ class UnlabelledImages(Dataset):
             batch.append(self._sample(key, encoded))
         return batch
 
-    def _read(self, indices: Sequence[int]) -> Iterator[bytes | Exception]:
-        """The files of some images, or why one cannot be read; each when it is asked for, so that one is in memory."""
-        for index in indices:
-            try:
-                yield self.source.read(self._numbers[index])
-            except Exception as error:  # of the file system or the archive
-                yield error
+    def _read(self, indices: Sequence[int]) -> Iterable[bytes | Exception]:
+        """The files of some images, or why one cannot be read."""
+        return self.source.read_many([self._numbers[index] for index in indices])
 
     def _open(self, index: int, encoded: bytes | Exception) -> Picture:
         path = self.path(index)
@@ -182,12 +219,10 @@ class UnlabelledImages(Dataset):
         picture = open_picture(encoded, path, self.channels, self.mode != 'exact')
         return left_to_gpu(picture) if self.mode == 'device' else picture
 
-    def _sample(self, key: SampleKey, encoded: bytes | Exception) -> Any:
+    def _sample(self, key: SampleKey, first: bytes | Exception) -> Any:
         """The sample of a key, made from the first image of :meth:`_candidates` that can be read."""
         bad_images = []
-        for index in islice(self._candidates(key), _IN_A_ROW):
-            if bad_images:
-                encoded, = self._read([index])
+        for index, encoded in chain([(key.index, first)], self._replacements(key)):
             try:
                 picture = self._open(index, encoded)
                 return self.pipeline(dict(img=picture, img_path=self.path(index), ori_shape=picture.size[::-1],
@@ -196,6 +231,17 @@ class UnlabelledImages(Dataset):
                 bad_images.append((self.path(index), str(error)))
         raise ImageReadError(f'{_IN_A_ROW} images in a row of data_root={self.data_root!r} could not be read; '
                              f'has it vanished? The last: {bad_images[-1][1]}')
+
+    def _replacements(self, key: SampleKey) -> Iterator[tuple[int, bytes | Exception]]:
+        """The candidates but the first, with their files: one, then two, four ... are read at once.
+
+        So it soon shows that a server is gone, though each of its images takes the whole time limit.
+        """
+        candidates = islice(self._candidates(key), 1, _IN_A_ROW)
+        size = 1
+        while indices := list(islice(candidates, size)):
+            yield from zip(indices, self._read(indices), strict=True)
+            size *= 2
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:
         """Indices of the image of a key, then of those that stand for it: another one for each epoch and seed."""
