@@ -1,6 +1,6 @@
 """Images without labels, for pretraining."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
@@ -17,12 +17,18 @@ from .image_io import MODES, ImageReadError
 from .image_sources import open_source
 from .picture import Picture, open_picture
 from .sample_key import SampleKey, generator
+from .store import open_store
 from .turbojpeg import turbojpeg
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 _PROBED = 16
 _IN_A_ROW = 50
-_MODES = ('exact', 'fast')
+_MODES = ('exact', 'fast', 'cached')
+
+
+def normalized(extensions: Iterable[str]) -> set[str]:
+    """Extensions in lower case, with their dot."""
+    return {f'.{extension.lstrip(".").lower()}' for extension in extensions}
 
 
 @DATASETS.register_module()
@@ -51,18 +57,24 @@ class UnlabelledImages(Dataset):
         split: ``'train'`` or ``'val'``.
         max_images: take only so many of the split, chosen by the same hash, thus from all over it.
         mode: how the pixels are made, see ``docs/data.md``. ``'exact'``: those of Pillow, bit for bit. ``'fast'``:
-            JPEGs are resized by PyTorch, at most a level beside in the mean.
+            JPEGs are resized by PyTorch, at most a level beside in the mean. ``'cached'``: as ``'fast'`` from what a
+            store holds.
+        cache: for ``'cached'``, the store: a folder that ``tools/cache_images.py`` made of ``data_root``, which then
+            may be None, or gone.
 
     Raises:
         FileNotFoundError: if ``data_root``, or a file of the list, does not exist.
         ValueError: if there is no image, if none of the first 16 can be decoded, or if an argument is out of range.
     """
 
-    def __init__(self, data_root: str, pipeline: Sequence[Any], data_prefix: str | None = None,
+    def __init__(self, data_root: str | None, pipeline: Sequence[Any], data_prefix: str | None = None,
                  extensions: Sequence[str] = EXTENSIONS, channels: int = 3, holdout: float = 0.0, split: str = 'train',
-                 max_images: int | None = None, mode: str = 'exact') -> None:
+                 max_images: int | None = None, mode: str = 'exact', cache: str | None = None) -> None:
         if mode not in _MODES:
             raise ValueError(f'UnlabelledImages: mode={mode!r} is not one of {", ".join(map(repr, _MODES))}')
+        if (mode == 'cached') != (cache is not None):
+            raise ValueError(f"UnlabelledImages: mode={mode!r} with cache={cache!r}: mode='cached' needs as "
+                             'cache the folder that tools/cache_images.py made, the other modes have none')
         if channels not in MODES:
             raise ValueError(f'UnlabelledImages: channels={channels!r} is not one of {sorted(MODES)}')
         if not 0 <= holdout < 1:
@@ -76,15 +88,16 @@ class UnlabelledImages(Dataset):
         self.data_root = data_root
         self.channels = channels
         self.mode = mode
-        accepted = {f'.{extension.lstrip(".").lower()}' for extension in extensions}
-        self.source = open_source(data_root, accepted, data_prefix)
+        accepted = normalized(extensions)
+        self.source = (open_store(cache, data_root, accepted, data_prefix, channels) if cache is not None else
+                       open_source(data_root, accepted, data_prefix))
         self._numbers = self._choose(holdout, split, max_images)
         self.pipeline = Compose(pipeline)
         self._probe()
         part = f'{split} split of ' if holdout else ''
-        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root}; mode {mode!r}, '
-                  f'{"parts of JPEGs by TurboJPEG" if turbojpeg() else "no TurboJPEG, so JPEGs are decoded whole"}',
-                  logger='current')
+        library = 'parts of JPEGs by TurboJPEG' if turbojpeg() else 'no TurboJPEG, so JPEGs are decoded whole'
+        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root or cache}; mode {mode!r}, '
+                  f'{library if cache is None else self.source.describe()}', logger='current')
 
     def _choose(self, holdout: float, split: str, max_images: int | None) -> np.ndarray:
         """Numbers within the source of the images to use, rising, (n,) int64."""
@@ -155,24 +168,28 @@ class UnlabelledImages(Dataset):
             batch.append(self._sample(key, encoded))
         return batch
 
-    def _read(self, indices: Sequence[int]) -> list[bytes | Exception]:
-        """The files of some images, or why one cannot be read."""
+    def _read(self, indices: Sequence[int]) -> list[bytes | Picture | Exception]:
+        """The files of some images, or what a store has of them, or why one cannot be read."""
         encoded = []
         for index in indices:
             number = self._numbers[index]
             try:
                 encoded.append(self.source.read(number))
-            except Exception as error:  # of the file system or the archive
+            except Exception as error:  # of the file system, the archive or the store
                 encoded.append(error)
         return encoded
 
-    def _open(self, index: int, encoded: bytes | Exception) -> Picture:
+    def _open(self, index: int, encoded: bytes | Picture | Exception) -> Picture:
         path = self.path(index)
+        if isinstance(encoded, Picture):
+            return encoded
+        if isinstance(encoded, ImageReadError):  # of a store
+            raise encoded
         if isinstance(encoded, Exception):
             raise ImageReadError(f'cannot read the image {path}: {encoded} ({type(encoded).__name__})') from encoded
         return open_picture(encoded, path, self.channels, self.mode == 'fast')
 
-    def _sample(self, key: SampleKey, encoded: bytes | Exception) -> Any:
+    def _sample(self, key: SampleKey, encoded: bytes | Picture | Exception) -> Any:
         """The sample of a key, made from the first image of :meth:`_candidates` that can be read."""
         bad_images = []
         for index in islice(self._candidates(key), _IN_A_ROW):
