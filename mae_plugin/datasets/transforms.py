@@ -150,6 +150,7 @@ class PackUnlabelled:
         pixels = _pixels(results['img']).transpose(2, 0, 1)
         names = ('img_path', 'ori_shape', *(('bad_images', ) if results.get('bad_images') else ()))
         sample = BaseDataElement()
-        for name, value in dict(sample_key=tuple(results['sample_key']), **{name: results[name] for name in names}).items():
-            sample.set_field(value, name, field_type='metainfo')  # not metainfo=, which copies all deeply
+        sample.set_field(tuple(results['sample_key']), 'sample_key', field_type='metainfo')
+        for name in names:  # by metainfo= all of it would be copied, as deep as it is
+            sample.set_field(results[name], name, field_type='metainfo')
         return dict(inputs=torch.from_numpy(np.array(pixels, order='C')), data_samples=sample)
