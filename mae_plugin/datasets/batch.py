@@ -28,11 +28,12 @@ class Batch(list):
     def append(self, sample: Any) -> None:
         """Add a sample; a tensor in ``sample['inputs']`` moves into ``whole`` if it has the shape of the first."""
         inputs = sample.get('inputs') if isinstance(sample, Mapping) else None
-        if isinstance(inputs, Tensor):
-            if not self:
-                self.whole = _empty(self.size, inputs)
-            if self.whole is not None and inputs.shape == self.whole.shape[1:] and inputs.dtype == self.whole.dtype:
-                sample['inputs'] = self.whole[len(self)].copy_(inputs)
+        if not self and isinstance(inputs, Tensor):
+            self.whole = _empty(self.size, inputs)
+        if self.whole is not None:
+            place = self.whole[len(self)]
+            if isinstance(inputs, Tensor) and (inputs.shape, inputs.dtype) == (place.shape, place.dtype):
+                sample['inputs'] = place.copy_(inputs)
             else:
                 self.whole = None
         super().append(sample)
