@@ -128,6 +128,18 @@ def test_splits_are_those_of_the_source(folder, tmp_path):
             assert names(dataset) == names(source) and torch.equal(inputs(dataset), inputs(source))
 
 
+def test_a_store_for_each_of_several_sources(folder, tmp_path):
+    for name in 'ab':
+        build(folder / name, tmp_path / f'store_{name}')
+    roots, stores = [str(folder / name) for name in 'ab'], [str(tmp_path / f'store_{name}') for name in 'ab']
+    source = UnlabelledImages(roots, CROP, mode='fast', weights=[1, 3])
+    for data_root in (roots, None):
+        dataset = UnlabelledImages(data_root, CROP, mode='cached', cache=stores, weights=[1, 3])
+        assert dataset.mixture == source.mixture and torch.equal(inputs(dataset), inputs(source))
+    with pytest.raises(ValueError, match='a store for each of the sources'):
+        UnlabelledImages(roots, CROP, mode='cached', cache=stores[0])
+
+
 def test_a_store_may_be_moved_and_outlive_its_source(folder, tmp_path, several_shards):
     build(folder, tmp_path / 'store')
     expected = inputs(UnlabelledImages(folder, CROP, mode='fast'))

@@ -14,7 +14,7 @@ class SampleKey(NamedTuple):
 
     Attributes:
         seed: seed of the run.
-        epoch: how often the whole data set was gone through before.
+        epoch: how often the whole data set was gone through before; of sources mixed by weights, the image's source.
         index: position of the image in the data set.
     """
 

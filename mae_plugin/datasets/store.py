@@ -25,12 +25,14 @@ from .image_io import ImageReadError
 from .image_sources import open_source
 from .index_cache import Strings
 from .picture import Box, JpegPicture, Picture, open_picture, resize_exact, resize_fast
+from .storage import Storage, is_url, only
 
 _VERSION = 1  # of the format: raise it when that changes
 _META, _INDEX, _BAD = 'meta.json', 'index.npz', 'bad_images.csv'
 _SHARD_BYTES = 2**30
 _MOST_SHARDS = 256  # each process keeps all of them open, and 1024 files are what most systems allow
 _SAMPLED = 64  # images, for the estimate of the size
+_READ_AT_ONCE = 64  # images, where they are on a server
 _COMPARED = 16  # images, when a store is opened beside its source
 _COLUMNS = dict(size=np.int64, height=np.int32, width=np.int32, crc=np.uint32, source_crc=np.uint32, altered=np.bool_)
 
@@ -137,8 +139,9 @@ class ImageStore:
         if _digest(source.names) != self.meta['names']:
             raise ValueError(f'{made_of}, but data_root={source.root!r} now holds {len(source.names)} images, and not '
                              f'all have the same names: {remedy}')
-        for number in _spread(len(self.names), _COMPARED):
-            if number not in self._reasons and crc32(source.read(number)) != self._columns['source_crc'][number]:
+        numbers = [number for number in _spread(len(self.names), _COMPARED) if number not in self._reasons]
+        for number, data in zip(numbers, source.read_many(numbers), strict=True):
+            if crc32(only([data])) != self._columns['source_crc'][number]:
                 raise ValueError(f'{made_of}, but {source.path(number)} is another file now: {remedy}')
 
     def path(self, number: int) -> str:
@@ -166,9 +169,19 @@ class ImageStore:
             raise ImageReadError(f'cannot read the image {self.path(number)}: its checksum is not the one in the index')
         return open_picture(data, self.path(number), channels, fast=True)
 
+    def read_many(self, numbers: Sequence[int]) -> list[Picture | Exception]:
+        """The images of a batch; for one that cannot be read, the exception."""
+        pictures = []
+        for number in numbers:
+            try:
+                pictures.append(self.read(number))
+            except (ImageReadError, OSError) as error:
+                pictures.append(error)
+        return pictures
 
-def open_store(cache: str, data_root: str | None, extensions: Iterable[str], data_prefix: str | None, channels: int
-               ) -> ImageStore:
+
+def open_store(cache: str, data_root: str | None, extensions: Iterable[str], data_prefix: str | None, channels: int,
+               storage: Storage) -> ImageStore:
     """Opens a store and compares it with the data set's settings and, where that is at hand, the source.
 
     Args:
@@ -177,6 +190,7 @@ def open_store(cache: str, data_root: str | None, extensions: Iterable[str], dat
         extensions: see :func:`open_source`.
         data_prefix: see there.
         channels: 3 for RGB, 1 for grey.
+        storage: how ``data_root`` is read.
 
     Raises:
         FileNotFoundError: if there is no store.
@@ -189,7 +203,7 @@ def open_store(cache: str, data_root: str | None, extensions: Iterable[str], dat
                              f'{name}={store.meta[name]!r}')
     if data_root is not None:
         try:
-            source = open_source(data_root, extensions, data_prefix)
+            source = open_source(data_root, extensions, data_prefix, storage)
         except FileNotFoundError:
             return store
         store.check(source)
@@ -254,6 +268,7 @@ class StoreBuilder:
         format: ``'raw'``, pixels; or ``'jpeg'``: a plain JPEG that needs no shrinking as it is, all else encoded.
         short_side: images are shrunk (bicubic, antialiased) to have a shorter side of at most that; 0 keeps all.
         quality: of JPEGs that are encoded, in [1, 100], without chroma subsampling.
+        storage: how ``data_root`` is read.
 
     Attributes:
         total: number of images.
@@ -268,16 +283,18 @@ class StoreBuilder:
 
     def __init__(self, data_root: str, root: str | os.PathLike, extensions: Iterable[str],
                  data_prefix: str | None = None, channels: int = 3, format: str = 'raw', short_side: int = 512,
-                 quality: int = 95) -> None:
+                 quality: int = 95, storage: Storage | None = None) -> None:
         if format not in ('raw', 'jpeg'):
             raise ValueError(f"format={format!r} is neither 'raw' nor 'jpeg'")
         if short_side < 0 or not 1 <= quality <= 100:
             raise ValueError(f'short_side={short_side} is negative, or quality={quality} is not in [1, 100]')
-        self.source = open_source(data_root, extensions, data_prefix)
+        data_root = os.fspath(data_root)
+        self.source = open_source(data_root, extensions, data_prefix, storage)
         self.root = Path(root).expanduser().absolute()
         self.total = len(self.source.names)
         self.meta = dict(
-            version=_VERSION, data_root=os.path.abspath(os.path.expanduser(data_root)), data_prefix=data_prefix,
+            version=_VERSION, data_root=data_root if is_url(data_root) else os.path.abspath(
+                os.path.expanduser(data_root)), data_prefix=data_prefix,
             extensions=sorted(extensions), images=self.total, names=_digest(self.source.names), channels=channels,
             format=format, short_side=short_side, quality=quality if format == 'jpeg' else None)
         begun = (self.root / _META).exists()
@@ -307,7 +324,8 @@ class StoreBuilder:
 
     def _estimate(self) -> float:
         """Bytes that the store will take, from a sample."""
-        sizes = [len(stored) for stored, _, _ in map(self._make, _spread(self.total, _SAMPLED)) if stored]
+        numbers = _spread(self.total, _SAMPLED)
+        sizes = [len(stored) for stored, _, _ in map(self._make, numbers, self.source.read_many(numbers)) if stored]
         return float(np.mean(sizes or [0])) * self.total
 
     def _check_space(self, size: float) -> None:
@@ -370,8 +388,8 @@ class StoreBuilder:
         facts, bad = [], []
 
         def write(file: Any) -> None:
-            for number in range(start, stop):
-                stored, known, reason = self._make(number)
+            for number, data in self._read(range(start, stop)):
+                stored, known, reason = self._make(number, data)
                 file.write(stored)
                 facts.append(known)
                 if reason:
@@ -386,14 +404,17 @@ class StoreBuilder:
         columns['reasons'] = np.array([reason for _, reason in bad], str)
         _write(self._facts(shard), lambda file: np.savez(file, **columns))
 
-    def _make(self, number: int) -> tuple[bytes, tuple, str]:
+    def _read(self, numbers: range) -> Iterator[tuple[int, bytes | Exception]]:
+        for first in range(0, len(numbers), _READ_AT_ONCE):
+            some = numbers[first:first + _READ_AT_ONCE]
+            yield from zip(some, self.source.read_many(some), strict=True)
+
+    def _make(self, number: int, data: bytes | Exception) -> tuple[bytes, tuple, str]:
         """What is stored of an image, the values of ``_COLUMNS``, and why nothing is stored, if so."""
         path, meta = self.source.path(number), self.meta
         try:
-            try:
-                data = self.source.read(number)
-            except Exception as error:  # of the file system or the archive
-                raise ImageReadError(f'cannot read the image {path}: {error} ({type(error).__name__})') from error
+            if isinstance(data, Exception):  # of the file system or the archive
+                raise ImageReadError(f'cannot read the image {path}: {data} ({type(data).__name__})') from data
             picture = open_picture(data, path, meta['channels'], fast=True)
             pixels = picture.pixels()
         except ImageReadError as error:
