@@ -11,6 +11,7 @@ from mmengine.structures import BaseDataElement
 
 from mae_plugin.registry import TRANSFORMS
 
+from .encoded import EncodedCrop
 from .picture import Picture
 from .sample_key import SampleKey, generator
 
@@ -102,7 +103,8 @@ class KeyedRandomFlip:
     def __call__(self, results: dict) -> dict:
         """Mirrors ``results['img']``, or not."""
         if generator(results['sample_key'], 'flip').random() < self.prob:
-            results['img'] = _pixels(results['img'])[:, ::-1]
+            image = results['img']
+            results['img'] = image.flipped() if isinstance(image, EncodedCrop) else _pixels(image)[:, ::-1]
         return results
 
 
@@ -133,24 +135,29 @@ class ResizeCenterCrop:
         else:
             width = height * picture.size[0] // picture.size[1]
         left, top = round((width - self.size[1]) / 2), round((height - self.size[0]) / 2)
-        pixels = picture.resized((height, width))
+        pixels = _pixels(picture.resized((height, width)))
         results['img'] = pixels[top:top + self.size[0], left:left + self.size[1]]
         return results
 
 
 @TRANSFORMS.register_module()
 class PackUnlabelled:
-    """Turns pixels into what the model takes: ``inputs``, uint8 of shape (C, H, W), and its ``data_samples``."""
+    """Turns pixels into what the model takes: ``inputs``, uint8 of shape (C, H, W), and its ``data_samples``.
+
+    The ``inputs`` of an image that is left to the GPU are the :class:`~.encoded.EncodedCrop` that it is.
+    """
 
     def __call__(self, results: dict) -> dict:
         """Packs ``results``; the sample's key, path and original (height, width) become meta information.
 
         So does ``bad_images``, if an image could not be read: (path, reason) of each that this one stands for.
         """
-        pixels = _pixels(results['img']).transpose(2, 0, 1)
+        image = results['img']
+        if not isinstance(image, EncodedCrop):
+            image = torch.from_numpy(np.array(_pixels(image).transpose(2, 0, 1), order='C'))
         names = ('img_path', 'ori_shape', *(('bad_images', ) if results.get('bad_images') else ()))
         sample = BaseDataElement()
         sample.set_field(tuple(results['sample_key']), 'sample_key', field_type='metainfo')
         for name in names:  # by metainfo= all of it would be copied, as deep as it is
             sample.set_field(results[name], name, field_type='metainfo')
-        return dict(inputs=torch.from_numpy(np.array(pixels, order='C')), data_samples=sample)
+        return dict(inputs=image, data_samples=sample)

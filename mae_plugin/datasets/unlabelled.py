@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from mae_plugin.registry import DATASETS
 
 from .batch import Batch
+from .encoded import left_to_gpu, why_not_on_gpu
 from .image_io import MODES, ImageReadError
 from .image_sources import Mixture, Source, open_source
 from .picture import Picture, open_picture
@@ -25,7 +26,7 @@ from .turbojpeg import turbojpeg
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 _PROBED = 16
 _IN_A_ROW = 50
-_MODES = ('exact', 'fast', 'cached')
+_MODES = ('exact', 'fast', 'cached', 'device')
 
 
 def normalized(extensions: Iterable[str]) -> set[str]:
@@ -61,7 +62,8 @@ class UnlabelledImages(Dataset):
         max_images: take only so many of the split, chosen by the same hash, thus from all over it.
         mode: how the pixels are made, see ``docs/data.md``. ``'exact'``: those of Pillow, bit for bit. ``'fast'``:
             JPEGs are resized by PyTorch, at most a level beside in the mean. ``'cached'``: as ``'fast'`` from what a
-            store holds.
+            store holds. ``'device'``: baseline JPEGs are left to the data preprocessor, which has the GPU decode and
+            resize them, see ``docs/speed.md``; the rest as by ``'fast'``, and all of them where no GPU can.
         weights: how often the images of each of several sources are drawn, in proportion, see ``KeyedSampler``; by
             default every image once an epoch.
         storage: arguments of :class:`~.storage.Storage`: time limit, tries and fsspec's options.
@@ -104,12 +106,21 @@ class UnlabelledImages(Dataset):
         self.pipeline = Compose(pipeline)
         self._probe()
         part = f'{split} split of ' if holdout else ''
-        if mode == 'cached':
-            how = '; '.join(store.describe() for store in getattr(self.source, 'sources', [self.source]))
-        else:
-            how = 'parts of JPEGs by TurboJPEG' if turbojpeg() else 'no TurboJPEG, so JPEGs are decoded whole'
-        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root or cache}; mode {mode!r}, {how}',
+        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root or cache}; {self._say_mode()}',
                   logger='current')
+
+    def _say_mode(self) -> str:
+        """Chooses ``'fast'`` for ``'device'`` where there is no such device; how the images will be decoded."""
+        text = f'mode {self.mode!r}'
+        if self.mode == 'cached':
+            return f'{text}, {"; ".join(store.describe() for store in getattr(self.source, "sources", [self.source]))}'
+        if self.mode == 'device':
+            reason = why_not_on_gpu()
+            if not reason:
+                return f'{text}, JPEGs are decoded by the GPU (nvJPEG)'
+            self.mode = 'fast'
+            text = f"JPEGs are decoded in the workers, mode 'fast' instead of 'device' ({reason})"
+        return f'{text}, {"parts of JPEGs by TurboJPEG" if turbojpeg() else "no TurboJPEG, so JPEGs are decoded whole"}'
 
     def _open_sources(self, extensions: set[str], data_prefix: str | None, weights: Sequence[float] | None,
                       storage: Mapping[str, Any]) -> Source:
@@ -230,7 +241,8 @@ class UnlabelledImages(Dataset):
             raise encoded
         if isinstance(encoded, Exception):
             raise ImageReadError(f'cannot read the image {path}: {encoded} ({type(encoded).__name__})') from encoded
-        return open_picture(encoded, path, self.channels, self.mode == 'fast')
+        picture = open_picture(encoded, path, self.channels, self.mode != 'exact')
+        return left_to_gpu(picture) if self.mode == 'device' else picture
 
     def _sample(self, key: SampleKey, first: bytes | Picture | Exception) -> Any:
         """The sample of a key, made from the first image of :meth:`_candidates` that can be read."""
