@@ -89,9 +89,11 @@ def test_contenders_read_the_same_files_in_the_same_order(cfg, name, tmp_path):
 
 
 def test_everything_is_measured(cfg, tmp_path):
-    result = loader.measure(cfg, ['exact', 'fast', 'torchvision', 'no-such-mode'], [0, 2], 4, 2, 0., lambda text: None)
+    cfg.train_dataloader.dataset.cache = str(tmp_path / 'store')
+    names = ['exact', 'fast', 'cached', 'torchvision']
+    result = loader.measure(cfg, [*names, 'no-such-mode'], [0, 2], 4, 2, 0., lambda text: None)
     assert [(row['name'], row['workers']) for row in result['rows']] == [
-        (name, workers) for workers in (0, 2) for name in ('exact', 'fast', 'torchvision', 'exact (again)')]
+        (name, workers) for workers in (0, 2) for name in (*names, 'exact (again)')]
     assert all(len(row['seconds']) == len(row['cpu']) == 2 and min(row['seconds'] + row['cpu']) > 0
                for row in result['rows'])
     assert "mode='no-such-mode' is not one of" in result['errors']['no-such-mode']
@@ -99,7 +101,9 @@ def test_everything_is_measured(cfg, tmp_path):
         parts = result['splits'][name]
         assert tuple(parts) == loader.STAGES and min(parts.values()) > 0
         assert parts['decode'] > parts['header']
-    assert set(result['memory']) == set(result['first_batch']) == {'exact', 'fast'}
+    stages = result['splits']['cached']
+    assert stages['decode'] == 0 < min(stages[name] for name in ('read', 'resize', 'collate'))
+    assert set(result['memory']) == set(result['first_batch']) == {'exact', 'fast', 'cached'}
     text = report.loader_markdown(result)
     assert text.count('\n| exact (again) | ') == 4 and text.count('\n| torchvision | ') == 5
     assert json.loads(json.dumps(result)) == result

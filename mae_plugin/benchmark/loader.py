@@ -31,7 +31,6 @@ _PLACES = {
     f'{_DATASETS}.picture:JpegPicture.pixels': 'decode',
     f'{_DATASETS}.picture:resize_exact': 'resize',
     f'{_DATASETS}.picture:resize_fast': 'resize',
-    f'{_DATASETS}.store:RawPicture.pixels': 'read',
     f'{_DATASETS}.store:open_picture': 'header',
     f'{_DATASETS}.store:resize_fast': 'resize',
     f'{_DATASETS}.transforms:KeyedRandomFlip.__call__': 'flip and pack',

@@ -1,7 +1,6 @@
 """Images without labels, for pretraining."""
 
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import chain, islice
@@ -21,12 +20,18 @@ from .image_sources import Mixture, Source, open_source
 from .picture import Picture, open_picture
 from .sample_key import SampleKey, generator
 from .storage import Storage
+from .store import open_store
 from .turbojpeg import turbojpeg
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 _PROBED = 16
 _IN_A_ROW = 50
-_MODES = ('exact', 'fast', 'device')
+_MODES = ('exact', 'fast', 'cached', 'device')
+
+
+def normalized(extensions: Iterable[str]) -> set[str]:
+    """Extensions in lower case, with their dot."""
+    return {f'.{extension.lstrip(".").lower()}' for extension in extensions}
 
 
 @DATASETS.register_module()
@@ -56,12 +61,14 @@ class UnlabelledImages(Dataset):
         split: ``'train'`` or ``'val'``.
         max_images: take only so many of the split, chosen by the same hash, thus from all over it.
         mode: how the pixels are made, see ``docs/data.md``. ``'exact'``: those of Pillow, bit for bit. ``'fast'``:
-            JPEGs are resized by PyTorch, at most a level beside in the mean. ``'device'``: baseline JPEGs are left to
-            the data preprocessor, which has the GPU decode and resize them, see ``docs/speed.md``; the rest as by
-            ``'fast'``, and all of them where no GPU can.
+            JPEGs are resized by PyTorch, at most a level beside in the mean. ``'cached'``: as ``'fast'`` from what a
+            store holds. ``'device'``: baseline JPEGs are left to the data preprocessor, which has the GPU decode and
+            resize them, see ``docs/speed.md``; the rest as by ``'fast'``, and all of them where no GPU can.
         weights: how often the images of each of several sources are drawn, in proportion, see ``KeyedSampler``; by
             default every image once an epoch.
         storage: arguments of :class:`~.storage.Storage`: time limit, tries and fsspec's options.
+        cache: for ``'cached'``, the store: a folder that ``tools/cache_images.py`` made of ``data_root``, which then
+            may be None, or gone; for several sources a list of them.
 
     Raises:
         FileNotFoundError: if ``data_root``, or a file of the list, does not exist.
@@ -70,12 +77,15 @@ class UnlabelledImages(Dataset):
         ImportError: if the package for a protocol is not installed.
     """
 
-    def __init__(self, data_root: str | Sequence[str], pipeline: Sequence[Any], data_prefix: str | None = None,
+    def __init__(self, data_root: str | Sequence[str] | None, pipeline: Sequence[Any], data_prefix: str | None = None,
                  extensions: Sequence[str] = EXTENSIONS, channels: int = 3, holdout: float = 0.0, split: str = 'train',
                  max_images: int | None = None, mode: str = 'exact', weights: Sequence[float] | None = None,
-                 storage: Mapping[str, Any] | None = None) -> None:
+                 storage: Mapping[str, Any] | None = None, cache: str | Sequence[str] | None = None) -> None:
         if mode not in _MODES:
             raise ValueError(f'UnlabelledImages: mode={mode!r} is not one of {", ".join(map(repr, _MODES))}')
+        if (mode == 'cached') != (cache is not None):
+            raise ValueError(f"UnlabelledImages: mode={mode!r} with cache={cache!r}: mode='cached' needs as "
+                             'cache the folder that tools/cache_images.py made, the other modes have none')
         if channels not in MODES:
             raise ValueError(f'UnlabelledImages: channels={channels!r} is not one of {sorted(MODES)}')
         if not 0 <= holdout < 1:
@@ -89,18 +99,21 @@ class UnlabelledImages(Dataset):
         self.data_root = data_root
         self.channels = channels
         self.mode = mode
-        accepted = {f'.{extension.lstrip(".").lower()}' for extension in extensions}
-        self.source = self._open_sources(accepted, data_prefix, weights, storage or {})
+        self.cache = cache
+        self.source = self._open_sources(normalized(extensions), data_prefix, weights, storage or {})
         self._numbers = self._choose(holdout, split, max_images)
         self.mixture = self._mix(weights)
         self.pipeline = Compose(pipeline)
         self._probe()
         part = f'{split} split of ' if holdout else ''
-        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root}; {self._say_mode()}', logger='current')
+        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root or cache}; {self._say_mode()}',
+                  logger='current')
 
     def _say_mode(self) -> str:
         """Chooses ``'fast'`` for ``'device'`` where there is no such device; how the images will be decoded."""
         text = f'mode {self.mode!r}'
+        if self.mode == 'cached':
+            return f'{text}, {"; ".join(store.describe() for store in getattr(self.source, "sources", [self.source]))}'
         if self.mode == 'device':
             reason = why_not_on_gpu()
             if not reason:
@@ -111,8 +124,9 @@ class UnlabelledImages(Dataset):
 
     def _open_sources(self, extensions: set[str], data_prefix: str | None, weights: Sequence[float] | None,
                       storage: Mapping[str, Any]) -> Source:
-        several = not isinstance(self.data_root, str | os.PathLike)
-        roots = list(self.data_root) if several else [self.data_root]
+        several = isinstance(self.cache if self.data_root is None else self.data_root, list | tuple)
+        roots, caches = ([*each] if isinstance(each, list | tuple) else [each] for each in (self.data_root, self.cache))
+        roots = [None] * len(caches) if self.data_root is None else roots
         if not roots:
             raise ValueError('UnlabelledImages: data_root=[] names no source')
         if weights is not None and not (
@@ -124,7 +138,14 @@ class UnlabelledImages(Dataset):
         if unknown:
             raise ValueError(f'UnlabelledImages: storage has {", ".join(sorted(unknown))!r}, but knows only timeout, '
                              'tries and options')
-        sources = [open_source(root, extensions, data_prefix, Storage(**storage)) for root in roots]
+        if self.cache is None:
+            sources = [open_source(root, extensions, data_prefix, Storage(**storage)) for root in roots]
+        else:
+            if len(roots) != len(caches):
+                raise ValueError(f'UnlabelledImages: cache={self.cache!r} has to name a store for each of the '
+                                 f'sources in data_root={self.data_root!r}')
+            sources = [open_store(cache, root, extensions, data_prefix, self.channels, Storage(**storage))
+                       for cache, root in zip(caches, roots, strict=True)]
         return Mixture(sources) if several else sources[0]
 
     def _mix(self, weights: Sequence[float] | None) -> list[tuple[int, float]] | None:
@@ -132,10 +153,10 @@ class UnlabelledImages(Dataset):
         if weights is None:
             return None
         sizes = np.diff(np.searchsorted(self._numbers, self.source.ends), prepend=0).tolist()
-        for root, size, weight in zip(self.data_root, sizes, weights, strict=True):
+        for source, size, weight in zip(self.source.sources, sizes, weights, strict=True):
             if weight and not size:
-                raise ValueError(f'UnlabelledImages: weights={weights!r} asks for images of {root!r}, but holdout or '
-                                 'max_images leave it none in this split')
+                raise ValueError(f'UnlabelledImages: weights={weights!r} asks for images of {source.root!r}, but '
+                                 'holdout or max_images leave it none in this split')
         return list(zip(sizes, weights, strict=True))
 
     def _choose(self, holdout: float, split: str, max_images: int | None) -> np.ndarray:
@@ -208,18 +229,22 @@ class UnlabelledImages(Dataset):
             batch.append(self._sample(key, encoded))
         return batch
 
-    def _read(self, indices: Sequence[int]) -> Iterable[bytes | Exception]:
-        """The files of some images, or why one cannot be read."""
+    def _read(self, indices: Sequence[int]) -> Iterable[bytes | Picture | Exception]:
+        """The files of some images, or what a store has of them, or why one cannot be read."""
         return self.source.read_many([self._numbers[index] for index in indices])
 
-    def _open(self, index: int, encoded: bytes | Exception) -> Picture:
+    def _open(self, index: int, encoded: bytes | Picture | Exception) -> Picture:
         path = self.path(index)
+        if isinstance(encoded, Picture):
+            return encoded
+        if isinstance(encoded, ImageReadError):  # of a store
+            raise encoded
         if isinstance(encoded, Exception):
             raise ImageReadError(f'cannot read the image {path}: {encoded} ({type(encoded).__name__})') from encoded
         picture = open_picture(encoded, path, self.channels, self.mode != 'exact')
         return left_to_gpu(picture) if self.mode == 'device' else picture
 
-    def _sample(self, key: SampleKey, first: bytes | Exception) -> Any:
+    def _sample(self, key: SampleKey, first: bytes | Picture | Exception) -> Any:
         """The sample of a key, made from the first image of :meth:`_candidates` that can be read."""
         bad_images = []
         for index, encoded in chain([(key.index, first)], self._replacements(key)):
