@@ -248,9 +248,11 @@ def _peak(contender: LoaderContender, batch: int, workers: int, count: int) -> t
     held, done = {process: [] for process in processes}, threading.Event()
 
     def watch() -> None:
-        while not done.wait(.004):
+        while True:  # at least once
             for process in processes:
                 held[process].append(_memory(process))
+            if done.wait(.004):
+                return
     watcher = threading.Thread(target=watch)
     watcher.start()
     for _ in range(count):
@@ -266,17 +268,16 @@ def _peak(contender: LoaderContender, batch: int, workers: int, count: int) -> t
 def _memory(process: int) -> int:
     """Bytes that are a process's own, and of shared memory that it has open."""
     folder = Path(f'/proc/{process}')
-    try:
-        rollup = (folder / 'smaps_rollup').read_text()
-        anonymous = int(rollup.partition('Pss_Anon:')[2].split()[0]) * 1024
-        shared = {}
-        for link in (folder / 'fd').iterdir():
+    anonymous = int((folder / 'smaps_rollup').read_text().partition('Pss_Anon:')[2].split()[0]) * 1024
+    shared = {}
+    for link in (folder / 'fd').iterdir():
+        try:
             if os.readlink(link).startswith('/dev/shm/'):
                 status = os.stat(link)
                 shared[status.st_ino] = status.st_blocks * 512
-        return anonymous + sum(shared.values())
-    except OSError:  # it has ended, or a file was closed
-        return 0
+        except OSError:  # closed since
+            continue
+    return anonymous + sum(shared.values())
 
 
 def _bytes_of(batch: Any) -> int:
