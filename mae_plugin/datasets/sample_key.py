@@ -13,7 +13,8 @@ class SampleKey(NamedTuple):
 
     Attributes:
         seed: seed of the run.
-        epoch: how often the whole data set was gone through before.
+        epoch: how often the whole data set was gone through before; with ``repeats`` r, r times that and how often
+            this image was taken since.
         index: position of the image in the data set.
     """
 

@@ -69,8 +69,12 @@ class KeyedSampler(Sampler[SampleKey]):
     every number of ranks, and a batch may straddle two epochs, so that no image is dropped and no batch is short.
     With ``epoch_multiple``, an epoch is as many of the N images as are a multiple of it, the others another time.
 
+    A data set with ``repeats`` r > 1 is gone through in groups of G = ``repeat_distance`` images, each group r times in
+    all before the next: each image recurs G positions later. The k-th time, its key has epoch ``e * r + k`` for the e
+    that it has without repeats, so that all that is drawn from the key is new.
+
     Args:
-        dataset: the images; only its length is used.
+        dataset: the images; only its length, ``repeats`` and ``repeat_distance`` are used.
         seed: seed of the run; None draws one and shares it between the ranks. ``KeyedIterTrainLoop`` sets the runner's.
         shuffle: whether the order within an epoch is permuted.
         epoch_multiple: the batch of all ranks of a recipe that drops the last, short batch of an epoch (``drop_last``):
@@ -89,6 +93,8 @@ class KeyedSampler(Sampler[SampleKey]):
         self.rank = own_rank if rank is None else rank
         self.world_size = own_world_size if world_size is None else world_size
         self.size = len(dataset)
+        self.repeats = getattr(dataset, 'repeats', 1)
+        self.distance = getattr(dataset, 'repeat_distance', 1)
         self.seed = sync_random_seed() if seed is None else seed
         self.shuffle = shuffle
         self.position = 0
@@ -104,13 +110,22 @@ class KeyedSampler(Sampler[SampleKey]):
         """Sets where the next ``iter()`` starts: the number of samples that all ranks together have consumed."""
         self.position = position
 
+    def _in_decoded_stream(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in the stream without repeats, and how often the image of each was seen there before: (n,) each."""
+        distance = np.uint64(self.distance)
+        groups, places = np.divmod(positions, distance * np.uint64(self.repeats))
+        passes, places = np.divmod(places, distance)
+        return groups * distance + places, passes
+
     def __iter__(self) -> Iterator[SampleKey]:
         start, seed = self.position + self.rank, self.seed
         while True:
             positions = np.arange(start, start + _BLOCK * self.world_size, self.world_size, dtype=np.uint64)
+            positions, passes = self._in_decoded_stream(positions)
             epochs, indices = np.divmod(positions, np.uint64(self.epoch_size))
             if self.shuffle:
                 indices = keyed_permutation(indices, self.size, seed, epochs)
+            epochs = epochs * np.uint64(self.repeats) + passes
             yield from map(SampleKey, repeat(seed), epochs.tolist(), indices.tolist())
             start += _BLOCK * self.world_size
 

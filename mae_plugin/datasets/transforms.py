@@ -145,10 +145,12 @@ class PackUnlabelled:
     def __call__(self, results: dict) -> dict:
         """Packs ``results``; the sample's key, path and original (height, width) become meta information.
 
-        So does ``bad_images``, if an image could not be read: (path, reason) of each that this one stands for.
+        So does ``bad_images``, if an image could not be read: (path, reason) of each that this one stands for; and with
+        repeated augmentation ``decoded``: whether the image was decoded for this sample, or for an earlier one.
         """
         pixels = _pixels(results['img']).transpose(2, 0, 1)
-        names = ('img_path', 'ori_shape', *(('bad_images', ) if results.get('bad_images') else ()))
+        names = ['img_path', 'ori_shape']
+        names += [name for name in ('bad_images', 'decoded') if results.get(name, ()) != ()]
         sample = BaseDataElement(metainfo=dict(
             sample_key=tuple(results['sample_key']), **{name: results[name] for name in names}))
         return dict(inputs=torch.from_numpy(np.array(pixels, order='C')), data_samples=sample)

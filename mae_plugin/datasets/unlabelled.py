@@ -52,6 +52,10 @@ class UnlabelledImages(Dataset):
         max_images: take only so many of the split, chosen by the same hash, thus from all over it.
         mode: how the pixels are made, see ``docs/data.md``. ``'exact'``: those of Pillow, bit for bit. ``'fast'``:
             JPEGs are resized by PyTorch, at most a level beside in the mean.
+        repeats: crops of each decoded image (repeated augmentation; Hoffer et al., 2020), each in another batch, by
+            ``KeyedSampler`` and ``KeyedIterTrainLoop``.
+        repeat_distance: samples of all processes between two crops of an image; as many times ``repeats - 1`` crops lie
+            in the memory of the workers.
 
     Raises:
         FileNotFoundError: if ``data_root``, or a file of the list, does not exist.
@@ -60,7 +64,8 @@ class UnlabelledImages(Dataset):
 
     def __init__(self, data_root: str, pipeline: Sequence[Any], data_prefix: str | None = None,
                  extensions: Sequence[str] = EXTENSIONS, channels: int = 3, holdout: float = 0.0, split: str = 'train',
-                 max_images: int | None = None, mode: str = 'exact') -> None:
+                 max_images: int | None = None, mode: str = 'exact', repeats: int = 1,
+                 repeat_distance: int = 32768) -> None:
         if mode not in _MODES:
             raise ValueError(f'UnlabelledImages: mode={mode!r} is not one of {", ".join(map(repr, _MODES))}')
         if channels not in MODES:
@@ -73,6 +78,16 @@ class UnlabelledImages(Dataset):
             raise ValueError("UnlabelledImages: split='val' needs a holdout, such as 0.01")
         if max_images is not None and max_images < 1:
             raise ValueError(f'UnlabelledImages: max_images={max_images!r} is not at least 1')
+        if repeats < 1 or repeat_distance < 1:
+            raise ValueError(f'UnlabelledImages: repeats={repeats!r} and repeat_distance={repeat_distance!r} are not '
+                             'both at least 1')
+        if repeats > 1 and split == 'val':
+            raise ValueError(f"UnlabelledImages: repeats={repeats} goes with split='train'; in validation each image is "
+                             'seen once')
+        self.repeats = repeats
+        self.repeat_distance = repeat_distance
+        self.crops_to_hold = 0  # in each worker; the loop sets it where crops are asked of the worker that made them
+        self._held: dict[SampleKey, Any] = {}
         self.data_root = data_root
         self.channels = channels
         self.mode = mode
@@ -121,7 +136,8 @@ class UnlabelledImages(Dataset):
     @property
     def metainfo(self) -> dict:
         """What MMEngine stores in a checkpoint, and compares, with a warning, when it resumes."""
-        return dict(num_images=len(self))
+        repeated = dict(repeats=self.repeats, repeat_distance=self.repeat_distance) if self.repeats > 1 else {}
+        return dict(num_images=len(self), **repeated)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -151,8 +167,10 @@ class UnlabelledImages(Dataset):
         """Makes the samples of a batch: what PyTorch's loaders ask for."""
         keys = [SampleKey.of(key) for key in keys]
         batch = Batch(len(keys))
-        for key, encoded in zip(keys, self._read([key.index for key in keys]), strict=True):
-            batch.append(self._sample(key, encoded))
+        held = {key: self._held.pop(key) for key in keys if key in self._held}
+        encoded = iter(self._read([key.index for key in keys if key not in held]))
+        for key in keys:
+            batch.append(held[key] if key in held else self._sample(key, next(encoded)))
         return batch
 
     def _read(self, indices: Sequence[int]) -> list[bytes | Exception]:
@@ -180,16 +198,29 @@ class UnlabelledImages(Dataset):
                 encoded, = self._read([index])
             try:
                 picture = self._open(index, encoded)
-                return self.pipeline(dict(img=picture, img_path=self.path(index), ori_shape=picture.size[::-1],
-                                          sample_key=key, bad_images=tuple(bad_images)))
+                results = dict(img=picture, img_path=self.path(index), ori_shape=picture.size[::-1], sample_key=key,
+                               bad_images=tuple(bad_images))
+                return self.pipeline(results) if self.repeats == 1 else self._repeated(results)
             except ImageReadError as error:
                 bad_images.append((self.path(index), str(error)))
         raise ImageReadError(f'{_IN_A_ROW} images in a row of data_root={self.data_root!r} could not be read; '
                              f'has it vanished? The last: {bad_images[-1][1]}')
 
+    def _repeated(self, results: dict) -> Any:
+        """The sample of ``results``; those of the same image that will be asked for later are held."""
+        results['img'].decode()  # whole, in every case: what damage is found depends on it
+        key = results['sample_key']
+        end = (key.epoch // self.repeats + 1) * self.repeats if self.crops_to_hold else key.epoch + 1
+        for epoch in range(key.epoch + 1, end):
+            later = key._replace(epoch=epoch)
+            self._held[later] = self.pipeline(dict(results, sample_key=later, decoded=False))
+        while len(self._held) > self.crops_to_hold:  # a stream that was left
+            del self._held[next(iter(self._held))]
+        return self.pipeline(dict(results, decoded=True))
+
     def _candidates(self, key: SampleKey) -> Iterator[int]:
-        """Indices of the image of a key, then of those that stand for it: another one for each epoch and seed."""
+        """Indices of the image of a key, then of those that stand for it: others for each epoch and seed."""
         yield key.index
-        random = generator(key, 'replacement')
+        random = generator(key._replace(epoch=key.epoch // self.repeats), 'replacement')  # the same for its repeats
         while True:
             yield int(random.integers(len(self)))
