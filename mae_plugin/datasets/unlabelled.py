@@ -82,8 +82,8 @@ class UnlabelledImages(Dataset):
             raise ValueError(f'UnlabelledImages: repeats={repeats!r} and repeat_distance={repeat_distance!r} are not '
                              'both at least 1')
         if repeats > 1 and split == 'val':
-            raise ValueError(f"UnlabelledImages: repeats={repeats} goes with split='train'; in validation each image is "
-                             'seen once')
+            raise ValueError(f"UnlabelledImages: repeats={repeats} goes with split='train'; in validation each image "
+                             'is seen once')
         self.repeats = repeats
         self.repeat_distance = repeat_distance
         self.crops_to_hold = 0  # in each worker; the loop sets it where crops are asked of the worker that made them

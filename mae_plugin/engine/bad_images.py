@@ -125,7 +125,7 @@ class BadImagesHook(Hook):
         if bad > self.max_share * max(drawn, _JUDGED):
             first = '; '.join(_told(path, reason) for path, (reason, _) in list(self.listed.items())[:_WARNED])
             raise ValueError(
-                f'{bad:,} of the {drawn:,} images drawn so far ({bad / drawn:.2%}) could not be read, which is more than '
+                f'{bad:,} of the {drawn:,} images drawn so far ({bad / drawn:.2%}) could not be read, more than '
                 f'default_hooks.bad_images.max_share={self.max_share} allows (raise it to go on without them); the '
                 f'{len(self.listed):,} different ones are listed in {self.file}, the first being {first}')
 

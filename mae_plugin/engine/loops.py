@@ -34,8 +34,8 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
             that was copied and not trained on is not counted. Its parity was not measured on a GPU.
 
     Raises:
-        ValueError: if the loader has another sampler, or batches that may be of another size, or if the data set repeats
-            images within a batch.
+        ValueError: if the loader has another sampler, or batches that may be of another size, or if images are repeated
+            within a batch.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, val_begin: int = 1,
@@ -66,8 +66,8 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
         batch = batches.batch_size * ranks
         if distance < batch:
             raise ValueError(
-                f'KeyedIterTrainLoop: train_dataloader.dataset.repeat_distance={distance} is less than the batch of all '
-                f'processes, {batch}, which would hold an image twice; give a multiple of {batch * workers}')
+                f'KeyedIterTrainLoop: train_dataloader.dataset.repeat_distance={distance} is less than the batch of '
+                f'all processes, {batch}, which would hold an image twice; give a multiple of {batch * workers}')
         turn = batch * workers if workers > 1 else ranks  # samples after which the same worker is asked again
         said = f'Repeated augmentation: {repeats} crops of each image, {distance:,} samples apart'
         if distance % turn == 0:

@@ -138,7 +138,8 @@ def num_images(data_batch: Any) -> int:
 def data_samples_of(data_batch: Any) -> Sequence[BaseDataElement]:
     """The data samples of a batch; none where a loader gives no list of them."""
     samples = data_batch.get('data_samples') if isinstance(data_batch, Mapping) else None
-    return samples if isinstance(samples, list | tuple) and isinstance(samples[0], BaseDataElement) else ()
+    known = isinstance(samples, list | tuple) and samples and isinstance(samples[0], BaseDataElement)
+    return samples if known else ()
 
 
 def _seconds(start: Any, end: Any) -> float:

@@ -2,6 +2,7 @@
 
 import matplotlib.figure  # noqa: F401
 import mmengine.runner  # noqa: F401
+import tiny.stream  # noqa: F401
 import yapf.yapflib.yapf_api  # noqa: F401
 
 import mae_plugin.datasets.label_checks
