@@ -43,7 +43,7 @@ class ThroughputHook(Hook):
         self.mfu = mfu
         self.flops_per_second = 0.  # of an MFU of 1, all processes
         self.images = 0
-        self.decoded = 0  # where the samples say it
+        self.decoded: list[bool] = []  # whether for this sample, where samples say it
         self.spans: list[tuple[Any, Any]] = []
         self.start: Any = None  # of the span that lasts; None in the first iteration and in validations
         self.loader_wait = _LoaderWait()
@@ -72,14 +72,14 @@ class ThroughputHook(Hook):
             self._begin()
             return
         self.images += num_images(data_batch)
-        self.decoded += sum(sample.get('decoded', False) for sample in data_samples_of(data_batch))
+        self.decoded += [sample.decoded for sample in data_samples_of(data_batch) if 'decoded' in sample]
         if log_line_follows(runner, batch_idx):
             self._pause()
             seconds = sum(_seconds(*span) for span in self.spans)
             images_per_s = self.images * get_world_size() / seconds
             means = dict(images_per_s=images_per_s, data_wait=min(self.loader_wait.seconds / seconds, 1.))
             if self.decoded:
-                means['decoded_per_s'] = images_per_s * self.decoded / self.images
+                means['decoded_per_s'] = images_per_s * sum(self.decoded) / len(self.decoded)
             if self.flops_per_second:
                 means['mfu'] = images_per_s * self.flops_per_image / self.flops_per_second
             for name, value in means.items():
@@ -97,7 +97,8 @@ class ThroughputHook(Hook):
             self.start = self._now()
 
     def _begin(self) -> None:
-        self.images, self.decoded, self.spans, self.start, self.loader_wait.seconds = 0, 0, [], self._now(), 0.
+        self.images, self.decoded, self.spans = 0, [], []
+        self.start, self.loader_wait.seconds = self._now(), 0.
 
     def _pause(self) -> None:
         self.spans.append((self.start, self._now()))
