@@ -42,6 +42,19 @@ def test_any_box_has_pillows_pixels(options):
         assert np.array_equal(opened.pixels(), of_pillow(data, None))
 
 
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('fast', [False, True])
+def test_decoded_once_for_several_boxes(channels, fast):
+    """The pixels are those of a picture that is decoded anew for each, and the file is not looked at again."""
+    for data in (jpeg(photograph(333, 251)), jpeg(photograph(60, 80), mode='L'), jpeg(photograph(60, 80), mode='CMYK')):
+        anew, once = (open_picture(data, 'x.jpg', channels, fast) for _ in range(2))
+        once.decode()
+        once.data = None
+        for box in (None, *boxes(*anew.size, 5)):
+            assert np.array_equal(once.pixels(box), anew.pixels(box))
+            assert np.array_equal(once.resized((32, 24), box), anew.resized((32, 24), box))
+
+
 @needs_library
 def test_pictures_that_are_open_at_once_do_not_mix():
     files = [jpeg(photograph(*size)) for size in SHAPES]
