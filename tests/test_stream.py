@@ -104,7 +104,8 @@ def test_held_crops_are_bounded_and_a_miss_gives_the_same(folder, monkeypatch):
     most = 0
     for key in islice(sampler, 200):
         (found,), (expected,) = dataset.__getitems__([key]), alone.__getitems__([key])
-        assert sum(decodes) <= 1 + (key.epoch % 3 == 0)
+        if 'bad_images' not in expected['data_samples']:
+            assert sum(decodes) == 1 + (key.epoch % 3 == 0), 'alone each time, else once'
         decodes.clear()
         most = max(most, len(dataset._held))
         assert torch.equal(found['inputs'], expected['inputs'])
