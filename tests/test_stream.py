@@ -103,10 +103,10 @@ def test_held_crops_are_bounded_and_a_miss_gives_the_same(folder, monkeypatch):
     sampler = KeyedSampler(dataset, seed=1, rank=0, world_size=1)
     most = 0
     for key in islice(sampler, 200):
+        decodes.clear()
         (found,), (expected,) = dataset.__getitems__([key]), alone.__getitems__([key])
         if 'bad_images' not in expected['data_samples']:
             assert sum(decodes) == 1 + (key.epoch % 3 == 0), 'alone each time, else once'
-        decodes.clear()
         most = max(most, len(dataset._held))
         assert torch.equal(found['inputs'], expected['inputs'])
         assert found['data_samples'].decoded == (key.epoch % 3 == 0) and expected['data_samples'].decoded
