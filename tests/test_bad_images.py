@@ -13,6 +13,7 @@ import torch
 from conftest import tiny_mae_cfg
 from mmengine.model import BaseDataPreprocessor
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from tiny.generated import make_images
@@ -24,6 +25,7 @@ from tiny.tools import TINY
 from mae_plugin.datasets import KeyedSampler, UnlabelledImages, collate_batch, image_sources
 from mae_plugin.engine import BadImagesHook
 from mae_plugin.registry import MODELS
+from mae_plugin.weights.safe_load import load_file
 
 CROP = [dict(type='mae_plugin.KeyedRandomResizedCrop', size=64), dict(type='mae_plugin.PackUnlabelled')]
 JPEG = jpeg(photograph(60, 45))
@@ -59,6 +61,11 @@ def save_odd(folder):
     (folder / 'progressive.jpg').write_bytes(jpeg(picture, progressive=True))
     picture.save(folder / 'png.jpg', 'PNG')
     Image.fromarray(np.full((45, 60), 40_000, np.uint16)).save(folder / '16bit.png')
+
+
+@pytest.fixture(autouse=True)
+def _read_checkpoints_safely(monkeypatch):
+    monkeypatch.setitem(CheckpointLoader._schemes, '', load_file)
 
 
 @pytest.fixture

@@ -21,12 +21,13 @@ CROP = [dict(type='mae_plugin.KeyedRandomResizedCrop', size=16), dict(type='mae_
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """JPEGs, of which one is cut off and one damaged within."""
+    """JPEGs, of which one is cut off and two are damaged within."""
     folder = tmp_path_factory.mktemp('images')
     for number in range(IMAGES):
         (folder / f'{number}.jpg').write_bytes(jpeg(photograph(60, 45, number)))
     data = jpeg(photograph(60, 45))
     (folder / '7.jpg').write_bytes(data[:300])
+    (folder / '9.jpg').write_bytes(data[:200] + b'\xff\xd9')
     (folder / '8.jpg').write_bytes(data[:len(data) // 2] + b'\xff\xd9')
     return folder
 
