@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from mae_plugin.datasets import LoadImage
@@ -26,3 +27,13 @@ def test_images_are_turned_upright(tmp_path):
     exif[0x0112] = 6  # to be turned clockwise
     image.save(tmp_path / 'a.png', exif=exif)
     assert load(tmp_path / 'a.png')['img'][..., 0].tolist() == [[120, 0], [160, 40], [200, 80]]
+
+
+def test_another_mode_is_refused():
+    with pytest.raises(ValueError, match="mode='device' is not 'exact', 'fast' or None"):
+        LoadImage(mode='device')
+
+
+def test_what_an_inferencer_has_read_stays():
+    image = np.zeros((2, 3, 3), np.uint8)
+    assert LoadImage(mode='fast')(dict(img=image))['img'] is image

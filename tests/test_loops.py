@@ -1,12 +1,14 @@
 """A resumed run sees the batches that the undisturbed run would have seen."""
 
 import multiprocessing
+import threading
+from contextlib import nullcontext
 
 import pytest
 import torch
 from mmengine.evaluator import BaseMetric
 from mmengine.hooks import Hook
-from mmengine.model import BaseModel
+from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.structures import BaseDataElement
@@ -15,7 +17,6 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from mae_plugin.datasets.sample_key import SampleKey
 from mae_plugin.datasets.samplers import KeyedSampler
 from mae_plugin.engine import loops
-from mae_plugin.engine import prefetch as prefetch_module
 from mae_plugin.weights.safe_load import load_file
 
 
@@ -134,8 +135,7 @@ def test_workers_do_not_start_before_the_run(runner, monkeypatch):
 
 def test_a_batch_copied_ahead_is_not_counted(runner, monkeypatch):
     """It is read again by the run that goes on."""
-    monkeypatch.setattr(loops, 'prefetch', lambda batches, device: prefetch_module._one_ahead(batches, device, None))
-    monkeypatch.setattr(prefetch_module, '_hand_over', lambda batch, device, stream: batch)
+    monkeypatch.setattr(BaseDataPreprocessor, 'decode', lambda self, data: data, raising=False)
     plain = runner(6, seed=3)
     plain.train()
     whole = runner(6, seed=3, prefetch=True)
@@ -147,6 +147,23 @@ def test_a_batch_copied_ahead_is_not_counted(runner, monkeypatch):
     second.train()
     assert whole.recorder.batches == plain.recorder.batches
     assert second.recorder.batches == plain.recorder.batches[3:]
+
+
+@pytest.mark.parametrize('fails', [True, False])
+def test_no_thread_outlives_a_run_that_fails_or_stops(runner, monkeypatch, fails):
+    monkeypatch.setattr(BaseDataPreprocessor, 'decode', lambda self, data: data, raising=False)
+    seen = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        seen.extend(thread for thread in threading.enumerate() if thread.name.startswith('prefetch'))
+        if len(seen) == 2:
+            if fails:
+                raise RuntimeError('of the step')
+            runner.train_loop.stop_training = True
+    monkeypatch.setattr(Recorder, 'before_train_iter', before_train_iter)
+    with pytest.raises(RuntimeError, match='of the step') if fails else nullcontext():
+        runner(6, prefetch=True).train()
+    assert len(seen) == 2 and not any(thread.is_alive() for thread in seen)
 
 
 def test_position_counts_the_samples_of_all_ranks(runner):

@@ -1,5 +1,6 @@
 """Batches are copied ahead, all of them, in order."""
 
+import threading
 from collections import namedtuple
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import torch
 from mmengine.structures import BaseDataElement, InstanceData
 
 from mae_plugin.engine import prefetch as module
-from mae_plugin.engine.prefetch import _one_ahead, prefetch, tensors_of, to_device
+from mae_plugin.engine.prefetch import prefetch, tensors_of, to_device
 
 Pair = namedtuple('Pair', 'a b')
 
@@ -36,28 +37,48 @@ def test_on_the_cpu_nothing_changes():
 
 
 @pytest.mark.parametrize('count', [0, 1, 2, 5])
-def test_one_ahead_and_in_order(count, monkeypatch):
-    """Each batch is handed over once, when the next one's copy has begun, after the wait for its own."""
-    events = []
-    monkeypatch.setattr(module, 'to_device', lambda i, device: (events.append(('copy', i)), i)[1])
-    monkeypatch.setattr(module, '_hand_over', lambda i, *args: (events.append(('wait', i)), i)[1])
-    for i in _one_ahead(range(count), torch.device('cpu'), None):
-        events.append(('train', i))
-    assert [i for what, i in events if what == 'train'] == list(range(count))
-    for i in range(count):
-        order = [events.index((what, i)) for what in ('copy', 'wait', 'train')]
-        assert order == sorted(order)
-        if i + 1 < count:
-            assert events.index(('copy', i + 1)) < events.index(('train', i))
+def test_one_ahead_and_in_order(count):
+    """The batch that follows is made while one is trained on: training waits here until it is."""
+    made = [threading.Event() for _ in range(count)]
+
+    def decode(i):
+        assert threading.current_thread().name.startswith('prefetch')
+        made[i].set()
+        return -i
+    trained = []
+    for i in prefetch(range(count), 'cpu', decode):
+        assert all(event.wait(10) for event in made[:2 - i])
+        assert not any(event.is_set() for event in made[2 - i:]), 'no more than one ahead'
+        trained.append(-i)
+    assert trained == list(range(count))
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith('prefetch')]
+
+
+def test_an_error_of_the_thread_is_raised_where_its_batch_is_asked_for():
+    batches = prefetch([1, 2, 0, 3], 'cpu', lambda number: 1 / number)
+    assert [next(batches), next(batches)] == [1, .5] and len(threads()) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(batches)
+    assert not threads()
+
+
+def test_no_thread_outlives_the_iterator():
+    batches = prefetch(iter(int, 1), 'cpu', lambda number: number)
+    assert next(batches) == 0 and len(threads()) == 1
+    del batches
+    assert not threads()
 
 
 def test_a_batch_is_waited_for_and_its_memory_is_marked_as_in_use(monkeypatch):
-    events, side = [], object()
-    current = SimpleNamespace(wait_stream=lambda stream: events.append(stream))
+    events, copied = [], object()
+    current = SimpleNamespace(wait_event=lambda event: events.append(event))
     monkeypatch.setattr('torch.cuda.current_stream', lambda device: current)
     monkeypatch.setattr(torch.Tensor, 'record_stream', lambda self, stream: events.append(stream))
-    assert module._hand_over(batch := nested(), None, side) is batch
-    assert events == [side] + [current] * 5
+    assert module._hand_over(batch := nested(), copied, None) is batch
+    assert events == [copied] + [current] * 5
 
 
 @pytest.mark.gpu

@@ -181,6 +181,7 @@ def test_the_distance_and_the_workers(folder, tmp_path, caplog, loader, message)
 @pytest.mark.parametrize('kwargs, message', [
     (dict(repeats=0), 'repeats=0 and repeat_distance=32768 are not both at least 1'),
     (dict(repeats=2, repeat_distance=0), 'repeats=2 and repeat_distance=0'),
+    (dict(repeats=2, mode='device'), "repeats=2 saves nothing with mode='device'"),
     (dict(repeats=2, holdout=.3, split='val'), "repeats=2 goes with split='train'")])
 def test_bad_arguments(folder, kwargs, message):
     with pytest.raises(ValueError, match=message):

@@ -8,10 +8,14 @@ import torch
 from mmengine import Config
 from PIL import Image
 from timm.data import create_transform
+from tiny.pictures import jpeg, photograph
 from tiny.tools import ROOT
 from torchvision import transforms
 
-from mae_plugin.datasets import LoopFreeRandomResizedCrop, TimmTransform
+from mae_plugin.datasets import LoadImage, LoopFreeRandomResizedCrop, TimmTransform
+from mae_plugin.datasets import picture as picture_module
+from mae_plugin.datasets.picture import JpegPicture
+from mae_plugin.datasets.turbojpeg import turbojpeg
 from mae_plugin.registry import TRANSFORMS
 
 
@@ -74,20 +78,99 @@ def test_evaluation_is_that_of_torchvision(name, resize, crop, size):
     assert torch.equal(rgb(test(results(image))), expected)
 
 
-def test_loaded_pixels_are_those_of_torchvision(tmp_path):
+FILES = {
+    '444.jpg': jpeg(photograph(210, 150), subsampling='4:4:4'), '420.jpg': jpeg(photograph(333, 151, 1)),
+    'grey.jpg': jpeg(photograph(90, 120, 2), mode='L'), 'cmyk.jpg': jpeg(photograph(90, 120, 2), mode='CMYK'),
+    'turned.jpg': jpeg(photograph(120, 90, 3), exif_orientation=6),
+    'progressive.jpg': jpeg(photograph(100, 100, 4), progressive=True)}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Paths of files that data sets have; the orientation of one is to be ignored, as torchvision does."""
+    for name, data in FILES.items():
+        (tmp_path / name).write_bytes(data)
+    photograph(150, 80, 5).save(tmp_path / 'rgb.png')
+    return sorted(tmp_path.iterdir())
+
+
+def test_loaded_pixels_are_those_of_torchvision_and_of_mmcv(files):
     """Grey pictures become RGB, and the orientation in a file is ignored, as torchvision's data sets do."""
     pytest.importorskip('mmcv')
     from mmcv.transforms import LoadImageFromFile
-    load = Config.fromfile(ROOT / 'configs/classification/vit-base_in1k.py').load_image
-    assert load.pop('type') == 'LoadImageFromFile'
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    picture().save(tmp_path / 'turned.jpg', exif=turned)
-    picture().convert('L').save(tmp_path / 'grey.jpg')
-    for path in tmp_path.iterdir():
-        loaded = LoadImageFromFile(**load)(dict(img_path=str(path)))
-        expected = transforms.PILToTensor()(Image.open(path).convert('RGB'))
-        assert torch.equal(rgb(loaded), expected)
+    mmcv = LoadImageFromFile(imdecode_backend='pillow', color_type='color_ignore_orientation')
+    cfg = Config.fromfile(ROOT / 'configs/classification/vit-base_in1k.py').load_image
+    picture, array = (TRANSFORMS.build({**cfg, 'mode': mode}) for mode in ('exact', None))
+    for path in files:
+        ours, theirs = (load(dict(img_path=str(path))) for load in (array, mmcv))
+        assert torch.equal(rgb(ours), transforms.PILToTensor()(Image.open(path).convert('RGB')))
+        assert np.array_equal(ours['img'], theirs['img'])
+        for key in ('img_shape', 'ori_shape'):
+            assert ours[key] == theirs[key] == picture(dict(img_path=str(path)))[key]
+
+
+@pytest.mark.parametrize('library', [True, False])
+def test_pictures_are_transformed_as_timm_transforms_whole_images(files, library, monkeypatch):
+    """Bit for bit and with the same random numbers, in training and evaluation, though only a part is decoded."""
+    if not library:
+        monkeypatch.setattr(picture_module, 'turbojpeg', lambda: None)
+    boxes, pixels = [], JpegPicture.pixels
+    monkeypatch.setattr(JpegPicture, 'pixels', lambda self, box=None: (boxes.append(box), pixels(self, box))[1])
+    cfg = Config.fromfile(ROOT / 'configs/classification/vit-base_in1k.py')
+    for pipeline in (cfg.train_pipeline, cfg.test_pipeline):
+        load, ours = map(TRANSFORMS.build, pipeline[:2])
+        reference = create_transform(**{k: v for k, v in pipeline[1].items() if k != 'type'}, use_prefetcher=True)
+        for path in files:
+            for number in range(6 if pipeline is cfg.train_pipeline else 1):
+                seed(number)
+                expected = reference(Image.open(path).convert('RGB'))
+                state = random.getstate()
+                seed(number)
+                got = ours(load(dict(img_path=str(path))))
+                assert np.array_equal(rgb(got), expected), (path, number)
+                assert random.getstate() == state
+    if library and turbojpeg():
+        assert len(boxes) == 5 * 7 and boxes.count(None) < 10, 'five kinds are plain JPEGs, one of them tall'
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(is_training=True, interpolation='random'), dict(is_training=True, interpolation='bilinear'),
+    dict(crop_mode='squash', interpolation='bicubic'), dict(crop_mode='border', interpolation='bicubic'),
+    dict(crop_pct=.9, interpolation='bilinear'), dict(input_size=(3, 48, 64), interpolation='bicubic')], ids=str)
+def test_what_is_no_bicubic_crop_takes_the_whole_picture(files, kwargs):
+    kwargs = dict(input_size=48) | kwargs
+    load, ours, reference = LoadImage('fast', True), TimmTransform(**kwargs), create_transform(
+        **kwargs, use_prefetcher=True)
+    for path in files:
+        seed(1)
+        expected = reference(Image.open(path).convert('RGB'))
+        seed(1)
+        assert np.array_equal(rgb(ours(load(dict(img_path=str(path))))), expected)
+
+
+def test_fast_is_within_a_level(files):
+    for kwargs in (dict(is_training=True, interpolation='bicubic', color_jitter=None), dict(interpolation='bicubic')):
+        ours = TimmTransform(input_size=64, **kwargs)
+        for path in files:
+            images = []
+            for mode in ('exact', 'fast'):
+                seed(2)
+                images.append(rgb(ours(LoadImage(mode)(dict(img_path=str(path))))).int())
+            difference = (images[0] - images[1]).abs().float().mean()
+            assert difference < .3
+            assert (difference == 0) == (path.name in ('cmyk.jpg', 'rgb.png', 'turned.jpg')), path
+
+
+def test_the_loop_free_crop_of_a_picture(files):
+    crop = LoopFreeRandomResizedCrop(32)
+    for path in files:
+        for number in range(3):
+            random.seed(number)
+            box = crop.box(*Image.open(path).size)
+            expected = Image.open(path).convert('RGB').crop(box).resize((32, 32), Image.Resampling.BICUBIC)
+            random.seed(number)
+            got = crop(LoadImage('exact', True)(dict(img_path=str(path))))
+            assert np.array_equal(got['img'][..., ::-1], expected)
 
 
 def test_erasing_is_refused_where_it_would_come_before_normalisation():

@@ -5,9 +5,10 @@ from typing import Any
 
 from mmengine.dataset import default_collate
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from mae_plugin.registry import FUNCTIONS
+
+from .encoded import EncodedCrop, EncodedImages, shared_empty
 
 
 class Batch(list):
@@ -28,28 +29,28 @@ class Batch(list):
     def append(self, sample: Any) -> None:
         """Add a sample; a tensor in ``sample['inputs']`` moves into ``whole`` if it has the shape of the first."""
         inputs = sample.get('inputs') if isinstance(sample, Mapping) else None
-        if isinstance(inputs, Tensor):
-            if not self:
-                self.whole = _empty(self.size, inputs)
-            if self.whole is not None and inputs.shape == self.whole.shape[1:] and inputs.dtype == self.whole.dtype:
-                sample['inputs'] = self.whole[len(self)].copy_(inputs)
+        if not self and isinstance(inputs, Tensor):
+            self.whole = shared_empty((self.size, *inputs.shape), inputs.dtype)
+        if self.whole is not None:
+            place = self.whole[len(self)]
+            if isinstance(inputs, Tensor) and (inputs.shape, inputs.dtype) == (place.shape, place.dtype):
+                sample['inputs'] = place.copy_(inputs)
             else:
                 self.whole = None
         super().append(sample)
 
 
-def _empty(size: int, like: Tensor) -> Tensor:
-    if get_worker_info() is None:
-        return like.new_empty((size, *like.shape))
-    storage = like.untyped_storage()._new_shared(size * like.numel() * like.element_size())
-    return like.new_empty(0).set_(storage, 0, (size, *like.shape))
-
-
 @FUNCTIONS.register_module()
 def collate_batch(samples: list) -> Any:
-    """MMEngine's ``default_collate``, except that the tensor of a :class:`Batch` is taken as it is."""
-    whole = getattr(samples, 'whole', None)
-    if whole is None or len(samples) != len(whole):
-        return default_collate(samples)
+    """MMEngine's ``default_collate``, except that the tensor of a :class:`Batch` is taken as it is.
+
+    Images that are left to the GPU become :class:`~.encoded.EncodedImages`.
+    """
+    images = getattr(samples, 'whole', None)
+    if images is None or len(samples) != len(images):
+        inputs = [sample.get('inputs') if isinstance(sample, Mapping) else None for sample in samples]
+        if not any(isinstance(image, EncodedCrop) for image in inputs):
+            return default_collate(samples)
+        images = EncodedImages(inputs)
     rest = default_collate([{key: value for key, value in sample.items() if key != 'inputs'} for sample in samples])
-    return dict(inputs=whole, **rest)
+    return dict(inputs=images, **rest)

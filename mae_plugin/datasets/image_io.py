@@ -41,7 +41,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
 
 
-def decode_image(file: BinaryIO, name: str, channels: int = 3) -> Image.Image:
+def decode_image(file: BinaryIO, name: str, channels: int = 3, upright: bool = True) -> Image.Image:
     """Decodes an image of any mode Pillow knows into 8 bits per channel, upright.
 
     - 16-bit grey is divided by 257, 32-bit float grey in [0, 1] multiplied by 255, both rounded: nothing is clipped or
@@ -54,6 +54,7 @@ def decode_image(file: BinaryIO, name: str, channels: int = 3) -> Image.Image:
         file: the encoded image, open for reading; not closed.
         name: what error messages call it.
         channels: 3 for RGB, 1 for grey (ITU-R 601 luma of a colour image).
+        upright: whether the EXIF orientation is applied; a TIFF is always turned.
 
     Returns:
         Picture of mode ``RGB`` or ``L``.
@@ -64,7 +65,8 @@ def decode_image(file: BinaryIO, name: str, channels: int = 3) -> Image.Image:
     try:
         image = Image.open(file)
         image.load()
-        orientation = orientation_of(image)  # not before: loading turns a TIFF upright, and finds a PNG's late EXIF
+        # Not before: loading turns a TIFF upright, and finds a PNG's late EXIF.
+        orientation = orientation_of(image) if upright else 1
         if image.mode.startswith('I') or image.mode == 'F':
             image = _to_8_bit(image)
         elif image.mode == 'P' and 'transparency' in image.info:

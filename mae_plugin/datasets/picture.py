@@ -98,7 +98,8 @@ class JpegPicture(Picture):
         else:
             pixels = _decode_by_torchvision(self.data, self.channels, box)
         if pixels is None:  # Pillow forgives some damage; what it does not forgive, it names
-            return Picture(decode_image(BytesIO(self.data), self.name, self.channels)).pixels(box)
+            # Only files that are upright, or are to be left as they are, come here.
+            return Picture(decode_image(BytesIO(self.data), self.name, self.channels, upright=False)).pixels(box)
         return pixels
 
     def resized(self, size: tuple[int, int], box: Box | None = None) -> np.ndarray:
@@ -120,7 +121,7 @@ def _decode_by_torchvision(data: bytes, channels: int, box: Box | None) -> np.nd
     return pixels.permute(1, 2, 0).numpy()[top:bottom, left:right]
 
 
-def open_picture(data: bytes, name: str, channels: int = 3, fast: bool = False) -> Picture:
+def open_picture(data: bytes, name: str, channels: int = 3, fast: bool = False, upright: bool = True) -> Picture:
     """A picture of a file of any format, upright, in 8 bits a channel: see :func:`~.image_io.decode_image`.
 
     A JPEG is left encoded until a part of it is asked for, if the pixels are Pillow's for certain, or by ``fast``; the
@@ -131,29 +132,32 @@ def open_picture(data: bytes, name: str, channels: int = 3, fast: bool = False) 
         name: what error messages call it.
         channels: 3 for RGB, 1 for grey.
         fast: whether JPEGs are resized by :func:`resize_fast`; a grey of theirs is then the luma they store.
+        upright: whether the EXIF orientation is applied.
 
     Raises:
         ImageReadError: if the file is no image, or damaged.
     """
-    return _open_jpeg(data, name, channels, fast) or Picture(decode_image(BytesIO(data), name, channels))
+    return (_open_jpeg(data, name, channels, fast, upright)
+            or Picture(decode_image(BytesIO(data), name, channels, upright)))
 
 
-def _open_jpeg(data: bytes, name: str, channels: int, fast: bool) -> JpegPicture | None:
+def _open_jpeg(data: bytes, name: str, channels: int, fast: bool, upright: bool) -> JpegPicture | None:
     if not data.startswith(b'\xff\xd8') or not data.endswith(b'\xff\xd9'):
         return None
     library = turbojpeg()
     header = library.header(data) if library else None
     if library and not header or not library and not fast:
         return None
-    if header and b'Exif\0\0' not in data:
-        size, colours, upright = header[:2], header.channels, True
+    if header and not (upright and b'Exif\0\0' in data):
+        size, colours, turned = header[:2], header.channels, False
     else:
         try:
             image = Image.open(BytesIO(data))
         except Exception:  # Pillow raises many types; decode_image names what it was
             return None
-        size, colours, upright = image.size, dict(L=1, RGB=3).get(image.mode), orientation_of(image) == 1
+        size, colours = image.size, dict(L=1, RGB=3).get(image.mode)
+        turned = upright and orientation_of(image) != 1
     limit = Image.MAX_IMAGE_PIXELS
-    if not upright or not colours or colours > channels and not fast or limit and size[0] * size[1] > 2 * limit:
+    if turned or not colours or colours > channels and not fast or limit and size[0] * size[1] > 2 * limit:
         return None
     return JpegPicture(data, name, channels, header, size, fast)

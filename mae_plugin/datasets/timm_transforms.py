@@ -5,22 +5,47 @@ import random
 from itertools import chain
 
 import numpy as np
+import torch
 from PIL import Image
 from timm.data import auto_augment, create_transform
+from timm.data.transforms import RandomResizedCropAndInterpolation
+from torchvision.transforms import InterpolationMode, Resize
 
 from mae_plugin.registry import TRANSFORMS
 
+from .picture import Box, Picture
 
-def _to_pil(image: np.ndarray) -> Image.Image:
-    """A picture of ``results['img']``, uint8 (H, W, 3) in the order blue, green, red.
+
+def _to_picture(image: Picture | np.ndarray) -> Picture:
+    """The picture of ``results['img']``: one, or uint8 (H, W, 3) in the order blue, green, red.
 
     Raises:
         ValueError: It is something else.
     """
+    if isinstance(image, Picture):
+        return image
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(f'the image is {image.dtype} {image.shape}, not uint8 (height, width, 3): let '
                          "LoadImageFromFile have color_type='color' or 'color_ignore_orientation'")
-    return Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+    return Picture(Image.fromarray(np.ascontiguousarray(image[..., ::-1])))
+
+
+def _resizing(transform, picture: Picture) -> tuple[tuple[int, int], Box | None] | None:
+    """The size (h, w) and the box that ``transform`` resizes ``picture`` to, if it does that bicubically and no more.
+
+    Random numbers are drawn as by the transform, if the answer is not None.
+    """
+    if getattr(transform, 'interpolation', None) != InterpolationMode.BICUBIC:
+        return None
+    width, height = picture.size
+    if type(transform) is RandomResizedCropAndInterpolation:
+        stand_in = torch.empty(3, height, width, device='meta')  # of which only the size is read
+        top, left, height, width = transform.get_params(stand_in, transform.scale, transform.ratio)
+        return transform.size, (left, top, left + width, top + height)
+    if type(transform) is Resize and isinstance(transform.size, int) and transform.max_size is None:
+        long = int(transform.size * max(width, height) / min(width, height))
+        return ((transform.size, long) if height <= width else (long, transform.size)), None
+    return None
 
 
 def _posterize(image: Image.Image, bits: int, **unused) -> Image.Image:
@@ -35,7 +60,8 @@ class TimmTransform:
     ``timm.data.create_transform(**kwargs)``, less what belongs after normalisation: ``MixupDataPreprocessor`` does
     that. Takes and gives ``results['img']`` as uint8 (H, W, 3) in OpenMMLab's order of channels, blue first; what timm
     sees is red first. To start from the pixels that torchvision's data sets give, load them by
-    ``dict(type='LoadImageFromFile', imdecode_backend='pillow', color_type='color_ignore_orientation')``.
+    ``dict(type='mae_plugin.LoadImage', mode='exact', ignore_orientation=True)``: of the picture that it gives, a
+    bicubic crop decodes and resizes its part alone.
 
     Args:
         **kwargs: Those of ``create_transform``: ``input_size``, ``is_training``, ``auto_augment``, ``interpolation``,
@@ -58,7 +84,13 @@ class TimmTransform:
 
     def __call__(self, results: dict) -> dict:
         """Transforms ``results['img']``."""
-        pixels = np.asarray(self.transform(_to_pil(results['img'])))  # (3, h, w), red first
+        picture, transforms = _to_picture(results['img']), self.transform.transforms
+        resizing = _resizing(transforms[0], picture)
+        image = picture.resized(*resizing) if resizing else picture.pixels()
+        image = Image.fromarray(np.ascontiguousarray(image))  # of other layouts Pillow's copy is slow
+        for transform in transforms[1:] if resizing else transforms:
+            image = transform(image)
+        pixels = np.asarray(image)  # (3, h, w), red first
         results['img'] = np.ascontiguousarray(pixels[::-1].transpose(1, 2, 0))
         results['img_shape'] = results['img'].shape[:2]
         return results
@@ -100,9 +132,9 @@ class LoopFreeRandomResizedCrop:
         return left, top, left + box_width, top + box_height
 
     def __call__(self, results: dict) -> dict:
-        """Crops and resizes ``results['img']``, uint8 (H, W, 3), blue first."""
-        image = _to_pil(results['img'])
-        crop = image.crop(self.box(*image.size)).resize((self.size, self.size), Image.Resampling.BICUBIC)
-        results['img'] = np.ascontiguousarray(np.asarray(crop)[..., ::-1])
+        """Crops and resizes ``results['img']``, a picture or uint8 (H, W, 3), blue first, which it gives."""
+        picture = _to_picture(results['img'])
+        crop = picture.resized((self.size, self.size), self.box(*picture.size))
+        results['img'] = np.ascontiguousarray(crop[..., ::-1])
         results['img_shape'] = results['img'].shape[:2]
         return results

@@ -11,6 +11,7 @@ from mmengine.structures import BaseDataElement
 
 from mae_plugin.registry import TRANSFORMS
 
+from .encoded import EncodedCrop
 from .picture import Picture
 from .sample_key import SampleKey, generator
 
@@ -102,7 +103,8 @@ class KeyedRandomFlip:
     def __call__(self, results: dict) -> dict:
         """Mirrors ``results['img']``, or not."""
         if generator(results['sample_key'], 'flip').random() < self.prob:
-            results['img'] = _pixels(results['img'])[:, ::-1]
+            image = results['img']
+            results['img'] = image.flipped() if isinstance(image, EncodedCrop) else _pixels(image)[:, ::-1]
         return results
 
 
@@ -133,14 +135,17 @@ class ResizeCenterCrop:
         else:
             width = height * picture.size[0] // picture.size[1]
         left, top = round((width - self.size[1]) / 2), round((height - self.size[0]) / 2)
-        pixels = picture.resized((height, width))
+        pixels = _pixels(picture.resized((height, width)))
         results['img'] = pixels[top:top + self.size[0], left:left + self.size[1]]
         return results
 
 
 @TRANSFORMS.register_module()
 class PackUnlabelled:
-    """Turns pixels into what the model takes: ``inputs``, uint8 of shape (C, H, W), and its ``data_samples``."""
+    """Turns pixels into what the model takes: ``inputs``, uint8 of shape (C, H, W), and its ``data_samples``.
+
+    The ``inputs`` of an image that is left to the GPU are the :class:`~.encoded.EncodedCrop` that it is.
+    """
 
     def __call__(self, results: dict) -> dict:
         """Packs ``results``; the sample's key, path and original (height, width) become meta information.
@@ -148,9 +153,11 @@ class PackUnlabelled:
         So does ``bad_images``, if an image could not be read: (path, reason) of each that this one stands for; and with
         repeated augmentation ``decoded``: whether the image was decoded for this sample, or for an earlier one.
         """
-        pixels = _pixels(results['img']).transpose(2, 0, 1)
+        image = results['img']
+        if not isinstance(image, EncodedCrop):
+            image = torch.from_numpy(np.array(_pixels(image).transpose(2, 0, 1), order='C'))
         names = ['img_path', 'ori_shape']
         names += [name for name in ('bad_images', 'decoded') if results.get(name, ()) != ()]
         sample = BaseDataElement(metainfo=dict(
             sample_key=tuple(results['sample_key']), **{name: results[name] for name in names}))
-        return dict(inputs=torch.from_numpy(np.array(pixels, order='C')), data_samples=sample)
+        return dict(inputs=image, data_samples=sample)

@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from mae_plugin.registry import DATASETS
 
 from .batch import Batch
+from .encoded import left_to_gpu, why_not_on_gpu
 from .image_io import MODES, ImageReadError
 from .image_sources import open_source
 from .picture import Picture, open_picture
@@ -22,7 +23,7 @@ from .turbojpeg import turbojpeg
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 _PROBED = 16
 _IN_A_ROW = 50
-_MODES = ('exact', 'fast')
+_MODES = ('exact', 'fast', 'device')
 
 
 @DATASETS.register_module()
@@ -51,9 +52,11 @@ class UnlabelledImages(Dataset):
         split: ``'train'`` or ``'val'``.
         max_images: take only so many of the split, chosen by the same hash, thus from all over it.
         mode: how the pixels are made, see ``docs/data.md``. ``'exact'``: those of Pillow, bit for bit. ``'fast'``:
-            JPEGs are resized by PyTorch, at most a level beside in the mean.
+            JPEGs are resized by PyTorch, at most a level beside in the mean. ``'device'``: baseline JPEGs are left to
+            the data preprocessor, which has the GPU decode and resize them, see ``docs/speed.md``; the rest as by
+            ``'fast'``, and all of them where no GPU can.
         repeats: crops of each decoded image (repeated augmentation; Hoffer et al., 2020), each in another batch, by
-            ``KeyedSampler`` and ``KeyedIterTrainLoop``.
+            ``KeyedSampler`` and ``KeyedIterTrainLoop``; not with mode ``'device'``.
         repeat_distance: samples of all processes between two crops of an image; as many times ``repeats - 1`` crops lie
             in the memory of the workers.
 
@@ -84,6 +87,9 @@ class UnlabelledImages(Dataset):
         if repeats > 1 and split == 'val':
             raise ValueError(f"UnlabelledImages: repeats={repeats} goes with split='train'; in validation each image "
                              'is seen once')
+        if repeats > 1 and mode == 'device':
+            raise ValueError(f"UnlabelledImages: repeats={repeats} saves nothing with mode='device', which has the GPU "
+                             "decode each crop on its own: use mode='fast'")
         self.repeats = repeats
         self.repeat_distance = repeat_distance
         self.crops_to_hold = 0  # in each worker; the loop sets it where crops are asked of the worker that made them
@@ -97,9 +103,18 @@ class UnlabelledImages(Dataset):
         self.pipeline = Compose(pipeline)
         self._probe()
         part = f'{split} split of ' if holdout else ''
-        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root}; mode {mode!r}, '
-                  f'{"parts of JPEGs by TurboJPEG" if turbojpeg() else "no TurboJPEG, so JPEGs are decoded whole"}',
-                  logger='current')
+        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root}; {self._say_mode()}', logger='current')
+
+    def _say_mode(self) -> str:
+        """Chooses ``'fast'`` for ``'device'`` where there is no such device; how the images will be decoded."""
+        text = f'mode {self.mode!r}'
+        if self.mode == 'device':
+            reason = why_not_on_gpu()
+            if not reason:
+                return f'{text}, JPEGs are decoded by the GPU (nvJPEG)'
+            self.mode = 'fast'
+            text = f"JPEGs are decoded in the workers, mode 'fast' instead of 'device' ({reason})"
+        return f'{text}, {"parts of JPEGs by TurboJPEG" if turbojpeg() else "no TurboJPEG, so JPEGs are decoded whole"}'
 
     def _choose(self, holdout: float, split: str, max_images: int | None) -> np.ndarray:
         """Numbers within the source of the images to use, rising, (n,) int64."""
@@ -188,7 +203,8 @@ class UnlabelledImages(Dataset):
         path = self.path(index)
         if isinstance(encoded, Exception):
             raise ImageReadError(f'cannot read the image {path}: {encoded} ({type(encoded).__name__})') from encoded
-        return open_picture(encoded, path, self.channels, self.mode == 'fast')
+        picture = open_picture(encoded, path, self.channels, self.mode != 'exact')
+        return left_to_gpu(picture) if self.mode == 'device' else picture
 
     def _sample(self, key: SampleKey, encoded: bytes | Exception) -> Any:
         """The sample of a key, made from the first image of :meth:`_candidates` that can be read."""

@@ -97,6 +97,7 @@ class GraphedStep:
 
     def __init__(self, model: MaskedAutoencoder, optim_wrapper: OptimWrapper, recorder) -> None:
         self.train_step, self.optim_wrapper, self.recorder = model.train_step, optim_wrapper, recorder
+        self.decode = getattr(model.data_preprocessor, 'decode', lambda data: data)  # not a part of the graph
         self.optimizer = optim_wrapper.optimizer
         self.device = next(model.parameters()).device
         self.learning_rates = [torch.zeros((), device=self.device) for _ in self.optimizer.param_groups]
@@ -125,12 +126,13 @@ class GraphedStep:
         """Train on one batch.
 
         Args:
-            data: ``inputs``, uint8 (B, C, H, W) or a list of (C, H, W), and ``data_samples`` with their keys.
+            data: ``inputs``, uint8 (B, C, H, W), a list of (C, H, W) or encoded, and ``data_samples`` with their keys.
             optim_wrapper: The one of the constructor.
 
         Returns:
             Scalar tensors by name, as ``train_step``.
         """
+        data = self.decode(data)
         with self._recordable_optimizer():
             if not self.off and self._load(data):
                 count = optim_wrapper._inner_count

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.dist import broadcast_object_list
+from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from mmengine.runner.base_loop import BaseLoop
 from torch.utils.data import BatchSampler, DataLoader
@@ -30,8 +31,9 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
         val_begin: iteration that begins validating.
         val_interval: iterations between validations.
         dynamic_intervals: (milestone, interval) pairs: the validation interval from a milestone on.
-        prefetch: copy each batch to the GPU while the one before is trained on, see :func:`~.prefetch.prefetch`; one
-            that was copied and not trained on is not counted. Its parity was not measured on a GPU.
+        prefetch: copy each batch to the GPU, and decode there what the workers left encoded, while the one before is
+            trained on, see :func:`~.prefetch.prefetch`; one that was copied and not trained on is not counted. Its
+            parity was not measured on a GPU.
 
     Raises:
         ValueError: if the loader has another sampler, or batches that may be of another size, or if images are repeated
@@ -98,8 +100,10 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
         self._samples_seen = position
         self.dataloader_iterator = iter(self.dataloader)
         if self.prefetch:
-            device = next(self.runner.model.parameters()).device
-            self.dataloader_iterator = prefetch(self.dataloader_iterator, device)
+            model = self.runner.model.module if is_model_wrapper(self.runner.model) else self.runner.model
+            self.dataloader_iterator = prefetch(
+                self.dataloader_iterator, next(model.parameters()).device,
+                getattr(model.data_preprocessor, 'decode', None))
 
     def run_iter(self, data_batch) -> None:
         """Trains on one batch and counts its samples; the hooks that save see the new count."""
@@ -116,15 +120,17 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
         """
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
-        self._seek()
-        while self._iter < self._max_iters and not self.stop_training:
-            self.runner.model.train()
-            self.run_iter(next(self.dataloader_iterator))
-            self._decide_current_val_interval()
-            if (self.runner.val_loop is not None and self._iter >= self.val_begin
-                    and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
-                self.runner.val_loop.run()
-        self.dataloader_iterator = None  # ends its workers
+        try:
+            self._seek()
+            while self._iter < self._max_iters and not self.stop_training:
+                self.runner.model.train()
+                self.run_iter(next(self.dataloader_iterator))
+                self._decide_current_val_interval()
+                if (self.runner.val_loop is not None and self._iter >= self.val_begin
+                        and (self._iter % self.val_interval == 0 or self._iter == self._max_iters)):
+                    self.runner.val_loop.run()
+        finally:
+            self.dataloader_iterator = None  # ends its workers and its thread
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.model import BaseDataPreprocessor
 
+from ..datasets.encoded import EncodedCrop, EncodedImages
 from ..registry import MODELS
 
 
@@ -25,12 +26,39 @@ class MAEDataPreprocessor(BaseDataPreprocessor):
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
+    def decode(self, data: dict) -> dict:
+        """Decode the images that the workers left to the device; other batches are returned as they are.
+
+        On a GPU the host waits for the current stream; ``train_cfg.prefetch`` has it done one batch ahead, in a thread
+        and on a stream of its own.
+
+        Args:
+            data: with ``inputs``, and ``data_samples`` if they are to be told, as ``bad_images``, the (path, reason)
+                of a file that cannot be decoded. Another image of the batch takes its place.
+
+        Returns:
+            ``data`` with ``inputs`` as uint8 (B, C, h, w).
+        """
+        images = data['inputs']
+        if isinstance(images, list) and any(isinstance(image, EncodedCrop) for image in images):
+            images = EncodedImages(images)  # of a loader without collate_batch
+        if not isinstance(images, EncodedImages):
+            return data
+        images, bad = images.decode(self.mean.device)
+        for position, error in bad.items() if data.get('data_samples') else ():
+            sample = data['data_samples'][position]
+            sample.set_metainfo(dict(bad_images=(*sample.get('bad_images', ()), (sample.img_path, str(error)))))
+        return dict(data, inputs=images)
+
     def forward(self, data: dict, training: bool = False) -> dict:
         """Normalise ``data['inputs']``, a list of uint8 (C, H, W) or a tensor (B, C, H, W), to float32 (B, C, H, W).
+
+        Encoded images are decoded first.
 
         Raises:
             ValueError: If the images differ in size or have other channels than ``mean``.
         """
+        data = self.decode(data)
         imgs = data['inputs']
         if not isinstance(imgs, torch.Tensor):
             shapes = {tuple(img.shape) for img in imgs}

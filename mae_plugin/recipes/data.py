@@ -177,7 +177,8 @@ def _tta(part: Part) -> dict[str, object]:
     return {'scales': f'{len(resizes)}, {"mirrored too" if len(flips) > 1 else "not mirrored"}'}
 
 
-_SILENT = ('LoadImageFromFile', 'PackInputs', 'PackDetInputs', 'PackSegInputs', 'PackUnlabelled', 'CheckLabelMap')
+_SILENT = ('LoadImageFromFile', 'LoadImage', 'PackInputs', 'PackDetInputs', 'PackSegInputs', 'PackUnlabelled',
+           'CheckLabelMap')
 _STEPS: dict[str, Callable[[Part], dict]] = {
     'KeyedRandomResizedCrop': _keyed_crop, 'RandomResizedCrop': _mmpretrain_crop,
     'LoopFreeRandomResizedCrop': _loop_free_crop, 'TimmTransform': _timm, 'RandAugment': _rand_augment,
