@@ -50,7 +50,7 @@ class TurboJPEG:
         self._library = library = ctypes.CDLL(path)
         handle, data = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_size_t)
         for name, result, *arguments in (
-                ('Init', handle, ctypes.c_int), ('Get', ctypes.c_int, handle, ctypes.c_int),
+                ('Init', handle, ctypes.c_int), ('Destroy', None, handle), ('Get', ctypes.c_int, handle, ctypes.c_int),
                 ('Set', ctypes.c_int, handle, ctypes.c_int, ctypes.c_int),
                 ('DecompressHeader', ctypes.c_int, handle, *data), ('SetCroppingRegion', ctypes.c_int, handle, _Region),
                 ('Decompress8', ctypes.c_int, handle, *data, ctypes.c_void_p, ctypes.c_int, ctypes.c_int)):
@@ -60,17 +60,23 @@ class TurboJPEG:
 
     @property
     def _handle(self) -> int:
-        """Of this thread. It is never freed: threads that decode live as long as their process."""
+        """Of this thread. Freed only by damage: threads that decode live as long as their process."""
         if not hasattr(self._local, 'handle'):
             self._local.handle = self._library.tj3Init(_DECOMPRESS)
             self._library.tj3Set(self._local.handle, _STOP_ON_WARNING, 1)
         return self._local.handle
+
+    def _drop_handle(self) -> None:
+        """Frees the handle: after a damaged header it stays in the middle of that and refuses every other file."""
+        self._library.tj3Destroy(self._local.handle)
+        del self._local.handle
 
     def header(self, data: bytes) -> JpegHeader | None:
         """Reads the header; None for what is no grey or YCbCr JPEG of 8 bits that this library can take apart."""
         handle, get = self._handle, self._library.tj3Get
         self._library.tj3SetCroppingRegion(handle, _Region())  # else the one before is checked against this picture
         if self._library.tj3DecompressHeader(handle, data, len(data)):
+            self._drop_handle()
             return None
         colours, subsampling = get(handle, _COLORSPACE), get(handle, _SUBSAMPLING)
         if colours not in (_YCBCR, _GREY) or subsampling not in _BLOCK_WIDTH or get(handle, _PRECISION) != 8:
@@ -95,6 +101,7 @@ class TurboJPEG:
                 or library.tj3SetCroppingRegion(handle, _Region(x, y, width, height))
                 or library.tj3Decompress8(handle, data, len(data), pixels.ctypes.data, 0,
                                           _PIXELS_RGB if channels == 3 else _PIXELS_GREY)):
+            self._drop_handle()
             return None
         return pixels[top - y:bottom - y, left - x:right - x]
 
