@@ -10,6 +10,7 @@ from tiny.tools import load_tool, run_tool  # noqa: F401
 from mae_plugin.benchmark import contenders, parity, report, suite
 from mae_plugin.benchmark import session as session_module
 from mae_plugin.benchmark.contenders import PluginContender, check_dtype, variant_options
+from mae_plugin.benchmark.loaders import data_options
 from mae_plugin.benchmark.session import PARTS, LocalSession, RemoteSession, Session, Spec
 from mae_plugin.benchmark.step import measure, times_as_fast
 from mae_plugin.utils.run_config import load_config
@@ -243,9 +244,10 @@ def test_pieces_of_a_suite_fail_alone(tmp_path, monkeypatch):
     assert suite.run(pieces[:1], tmp_path / 'out', 0, tmp_path)[0]['outcome'] == 'no time left'
 
 
-@pytest.mark.parametrize('pieces_of, seconds', [(suite.gpu_pieces, 530), (suite.cpu_pieces, 580)])
-def test_pieces_have_arguments_that_the_tool_takes(pieces_of, seconds):
-    pieces = pieces_of('/clone')
+@pytest.mark.parametrize('pieces, seconds', [
+    (suite.gpu_pieces('/clone'), 530), (suite.cpu_pieces('/clone'), 580), (suite.feeding_pieces(True), 530),
+    (suite.feeding_pieces(False), 530)])
+def test_pieces_have_arguments_that_the_tool_takes(pieces, seconds):
     parse = load_tool('benchmark').parse_args
     for piece in [*pieces, *suite.tried(pieces)]:
         if piece.arguments[0] == 'pytest':
@@ -253,6 +255,8 @@ def test_pieces_have_arguments_that_the_tool_takes(pieces_of, seconds):
         args = parse([*piece.arguments, '--out', 'out'])
         for variant in getattr(args, 'variants', []):
             variant_options(variant)
+        for mode in getattr(args, 'modes', []):
+            data_options(mode)
     assert sum(piece.limit for piece in pieces) <= seconds
 
 

@@ -121,3 +121,21 @@ def test_a_bomb_is_refused_before_it_is_decoded(fast, monkeypatch):
     monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000)
     with pytest.raises(ImageReadError, match='x.jpg: .*DecompressionBombError'):
         open_picture(jpeg(photograph(80, 60)), 'x.jpg', fast=fast).pixels()
+
+
+def test_exif_is_found_wherever_it_is():
+    """After a segment with the marker of pixels in it, or behind fill bytes."""
+    turned = jpeg(photograph(40, 30), exif_orientation=6)
+    start = turned.index(b'\xff\xe1')
+    comment = b'\xff\xfe\0\6\xff\xda..'
+    for data in (turned, turned[:2] + comment + turned[2:], turned[:start] + b'\xff' + turned[start:]):
+        assert open_picture(data, 'turned').size == (30, 40)
+    assert isinstance(open_picture(jpeg(photograph(40, 30)), 'upright'), JpegPicture)
+
+
+def test_a_damaged_header_spoils_no_other_file():
+    whole = jpeg(photograph(40, 30))
+    for damaged in (whole[:300] + b'\xff\xd9', b'\xff\xd8 and no more\xff\xd9'):
+        with pytest.raises(ImageReadError):
+            open_picture(damaged, 'damaged').pixels()
+        assert isinstance(open_picture(whole, 'whole'), JpegPicture)

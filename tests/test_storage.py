@@ -147,7 +147,7 @@ def in_memory(folder):
 
 
 def contents(source):
-    return source.read_many(range(len(source.names)))
+    return list(source.read_many(range(len(source.names))))
 
 
 def message(kind, root, **settings):
@@ -374,7 +374,7 @@ def test_a_source_is_pickled_without_what_is_open(folder, tars, server):
     assert [contents(source) for source in pickle.loads(pickle.dumps(sources))] == expected
     code = ('import pickle, sys, threading, mae_plugin.datasets; sources = pickle.load(sys.stdin.buffer);'
             'print("aiohttp" in sys.modules, threading.active_count());'  # nothing is opened by an import
-            'print([source.read_many(range(12)) for source in sources])')
+            'print([list(source.read_many(range(12))) for source in sources])')
     output = subprocess.run([sys.executable, '-c', code], input=pickle.dumps(sources), capture_output=True, check=True,
                             env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)})
     assert output.stdout.decode() == f'False 1\n{expected}\n'

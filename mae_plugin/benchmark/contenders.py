@@ -362,17 +362,23 @@ def _give_sizes(theirs: Config, cfg: Config) -> None:
 
 
 def runner_on_random_images(cfg: Config, batch: int, work_dir: Path) -> Runner:
-    """A runner of ``cfg`` on :class:`RandomImages`, silent, without validation and checkpoints.
+    """A :func:`silent_runner` on :class:`RandomImages`, with at most as many workers as there are other cores."""
+    channels = len(cfg.get('data_preprocessor', {}).get('mean') or cfg.model.data_preprocessor.mean)
+    shape = (channels, *to_2tuple(cfg.model.backbone.get('img_size', 224)))
+    workers = min(cfg.train_dataloader.get('num_workers', 0), max(torch.get_num_threads() - 1, 0))
+    dataset = dict(type='mae_plugin.RandomImages', shape=shape)
+    return silent_runner(cfg, dataset, batch, workers, bool(workers), work_dir)
 
-    It has at most as many workers as there are other cores, and pinned memory only where it helps.
+
+def silent_runner(cfg: Config, dataset: dict, batch: int, workers: int, persistent: bool, work_dir: Path) -> Runner:
+    """A runner of ``cfg`` on other data, silent, without validation and checkpoints.
+
+    Memory is pinned only where it helps.
     """
     cfg = copy.deepcopy(cfg)
     loader = cfg.train_dataloader
-    channels = len(cfg.get('data_preprocessor', {}).get('mean') or cfg.model.data_preprocessor.mean)
-    shape = (channels, *to_2tuple(cfg.model.backbone.get('img_size', 224)))
-    workers = min(loader.get('num_workers', 0), max(torch.get_num_threads() - 1, 0))
-    loader.dataset = dict(type='mae_plugin.RandomImages', shape=shape)
-    loader.update(batch_size=batch, num_workers=workers, persistent_workers=bool(workers),
+    loader.dataset = dataset
+    loader.update(batch_size=batch, num_workers=workers, persistent_workers=persistent,
                   pin_memory=bool(loader.get('pin_memory')) and torch.cuda.is_available())
     for part in (cfg.model, cfg.model.get('backbone') or {}):
         part['init_cfg'] = None

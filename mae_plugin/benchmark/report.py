@@ -4,19 +4,23 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 from pathlib import Path
 
 import torch
 
+from mae_plugin.benchmark import loader
+from mae_plugin.benchmark.corpus import usable_cores
 from mae_plugin.benchmark.session import PARTS
 from mae_plugin.benchmark.step import summary, times_as_fast
 
 
 def machine() -> dict:
     """What a figure needs beside it: processor, cores, GPU with its clocks, versions."""
-    found = dict(cpu=_cpu_name(), logical_cores=os.cpu_count(), threads=torch.get_num_threads(),
-                 python=platform.python_version(), torch=torch.__version__)
+    found = dict(cpu=_cpu_name(), logical_cores=os.cpu_count(), physical_cores=_physical_cores(),
+                 usable_cores=usable_cores(), threads=torch.get_num_threads(), python=platform.python_version(),
+                 torch=torch.__version__)
     if torch.cuda.is_available():
         found.update(gpu=torch.cuda.get_device_name(), cuda=torch.version.cuda)
         if shutil.which('nvidia-smi'):
@@ -38,6 +42,21 @@ def _cpu_name() -> str:
         return platform.processor() or platform.machine()
     cores = f", {facts['cpu cores']} cores a socket" if 'cpu cores' in facts else ''
     return f"{facts['model name']} (family {facts.get('cpu family')}, model {facts.get('model')}{cores})"
+
+
+def _physical_cores() -> int | None:
+    """Cores that are not the second thread of another, or None where the system does not tell."""
+    cpuinfo = Path('/proc/cpuinfo')
+    blocks = cpuinfo.read_text().split('\n\n') if cpuinfo.is_file() else []
+    cores = {tuple(line.partition(':')[2] for line in block.splitlines() if line.startswith(('physical id', 'core id')))
+             for block in blocks if 'core id' in block}
+    return len(cores) or None
+
+
+def lines_of(facts: dict) -> str:
+    """A list of names and values, above the tables."""
+    return ''.join(f'- {name}: {value:.4g}\n' if isinstance(value, float) else f'- {name}: {value}\n'
+                   for name, value in facts.items()) + '\n'
 
 
 def markdown(result: dict) -> str:
@@ -76,11 +95,64 @@ def markdown(result: dict) -> str:
     return '\n'.join(parts)
 
 
-def write(result: dict, folder: Path, name: str) -> None:
-    """Write ``name.json``, ``name.md`` and, where matplotlib is installed, ``name.png`` into ``folder``."""
+def loader_markdown(result: dict) -> str:
+    """All tables of a result of ``tools/benchmark.py loader``."""
+    rows = [row for row in result['rows'] if row['seconds']]
+    lines = []
+    for row in rows:
+        found = loader.summary(row)
+        lines.append([row['name'], row['workers'], f"{found['rate']:.4g} ({found['least']:.4g} to {found['most']:.4g})",
+                      f"{found['per_core']:.4g}"])
+    parts = [_table(['loader', 'workers', 'images/s (least to most)', 'images per second of a core'], lines)]
+    for workers in dict.fromkeys(row['workers'] for row in rows):
+        same = [row for row in rows if row['workers'] == workers]
+        parts.append(f'{workers} workers: images per second of a core, row over column, median of the rounds (least to '
+                     'most); the same loader twice is the noise.\n')
+        parts.append(_table(['', *(row['name'] for row in same[:-1])], [
+            [row['name'], *('{:.2f} ({:.2f} to {:.2f})'.format(*loader.times_as_cheap(row, other))
+                            if row is not other else '' for other in same[:-1])] for row in same]))
+    if result['splits']:
+        parts.append('Microseconds of an image in one process, in a run of its own.\n')
+        parts.append(_table(['loader', *loader.STAGES, 'all'], [
+            [name, *(f'{parts[stage] * 1e6:.0f}' for stage in loader.STAGES), f'{sum(parts.values()) * 1e6:.0f}']
+            for name, parts in result['splits'].items()]))
+    if result['first_batch']:
+        parts.append('What a worker holds for its batches over the bytes of these, and the time until the first batch '
+                     f'is there, at the start of the stream and at image {loader.FAR:,}.\n')
+        parts.append(_table(['loader', 'memory', 'of batches, MB', 'idle worker, MB', 'first batch s', 'far s'], [
+            [name, *(f"{memory['ratio']:.2f}x {memory['batches'] / 1e6:.1f} {memory['idle'] / 1e6:.0f}".split()
+                     if memory else '–––'), *(f'{seconds:.2f}' for seconds in result['first_batch'][name])]
+            for name, memory in result['memory'].items()]))
+    return '\n'.join(parts) + _errors(result)
+
+
+def train_markdown(result: dict) -> str:
+    """The table of a result of ``tools/benchmark.py train``."""
+    lines = []
+    for row in result['rows']:
+        middle, least, most = times_as_fast(dict(seconds=row['in_loop']), dict(seconds=row['bare']))
+        rates = [row['batch'] / statistics.median(row[kind]) for kind in ('in_loop', 'bare')]
+        lines.append([row['name'], row['batch'], row['workers'], *(f'{rate:.4g}' for rate in rates),
+                      f'{middle:.1%} ({least:.1%} to {most:.1%})', f"{statistics.median(row['waits']):.1%}",
+                      '–' if row['jpeg_engine'] is None else f"{row['jpeg_engine']:.0f} %"])
+    return _table(['mode', 'batch', 'workers', 'images/s', 'of the step on random images', 'share (least to most)',
+                   'wait for images', 'JPEG engine'], lines) + _errors(result)
+
+
+def _errors(result: dict) -> str:
+    return ''.join(f'\n{name}: {error}\n' for name, error in result['errors'].items())
+
+
+def write_text(result: dict, folder: Path, name: str, text: str) -> None:
+    """Write ``name.json`` and, with ``text``, ``name.md`` into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f'{name}.json').write_text(json.dumps(result, indent=1))
-    (folder / f'{name}.md').write_text(markdown(result))
+    (folder / f'{name}.md').write_text(text)
+
+
+def write(result: dict, folder: Path, name: str) -> None:
+    """Write a result of ``step``: ``name.json``, ``name.md`` and, where matplotlib is installed, ``name.png``."""
+    write_text(result, folder, name, markdown(result))
     try:
         import matplotlib  # noqa: F401
     except ImportError:

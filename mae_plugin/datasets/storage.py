@@ -5,7 +5,7 @@ import errno
 import hashlib
 import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 from urllib.parse import quote, unquote_to_bytes
@@ -273,8 +273,8 @@ class Storage:
         return self.timeout if _is_http(path) else _LISTING * self.timeout
 
 
-def only(results: list) -> Any:
-    """The single result of a list, raised if it is an exception."""
+def only(results: Iterable) -> Any:
+    """The single result, raised if it is an exception."""
     result, = results
     if isinstance(result, Exception):
         raise result

@@ -169,15 +169,13 @@ class ImageStore:
             raise ImageReadError(f'cannot read the image {self.path(number)}: its checksum is not the one in the index')
         return open_picture(data, self.path(number), channels, fast=True)
 
-    def read_many(self, numbers: Sequence[int]) -> list[Picture | Exception]:
+    def read_many(self, numbers: Sequence[int]) -> Iterator[Picture | Exception]:
         """The images of a batch; for one that cannot be read, the exception."""
-        pictures = []
         for number in numbers:
             try:
-                pictures.append(self.read(number))
+                yield self.read(number)
             except (ImageReadError, OSError) as error:
-                pictures.append(error)
-        return pictures
+                yield error
 
 
 def open_store(cache: str, data_root: str | None, extensions: Iterable[str], data_prefix: str | None, channels: int,

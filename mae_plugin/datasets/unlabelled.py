@@ -251,7 +251,7 @@ class UnlabelledImages(Dataset):
             batch.append(held[key] if key in held else self._sample(key, next(encoded)))
         return batch
 
-    def _read(self, indices: Sequence[int]) -> list[bytes | Picture | Exception]:
+    def _read(self, indices: Sequence[int]) -> Iterable[bytes | Picture | Exception]:
         """The files of some images, or what a store has of them, or why one cannot be read."""
         return self.source.read_many([self._numbers[index] for index in indices])
 

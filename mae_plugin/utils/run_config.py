@@ -103,7 +103,7 @@ def prepare(cfg, args: argparse.Namespace) -> None:
         if cfg.get(name) is not None:
             _prepare_loader(cfg[name], cfg.get('default_scope'), args)
             _share_images(cfg.get('train_dataloader'), cfg[name])
-            _fill_in_size(cfg, cfg[name].dataset)
+            fill_in_size(cfg, cfg[name].dataset)
 
 
 def _prepare_loader(loader: dict, scope: str | None, args: argparse.Namespace) -> None:
@@ -118,7 +118,7 @@ def _prepare_loader(loader: dict, scope: str | None, args: argparse.Namespace) -
         loader['persistent_workers'] = False
 
 
-def _fill_in_size(cfg, dataset: dict) -> None:
+def fill_in_size(cfg, dataset: dict) -> None:
     """Give the size of the model's images to transforms of unlabelled images whose ``size`` is None."""
     if dataset.get('type') == 'mae_plugin.UnlabelledImages':
         for transform in dataset.pipeline:
