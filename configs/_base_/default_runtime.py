@@ -5,6 +5,8 @@ default_hooks = dict(
     fast=dict(type='mae_plugin.FastStepHook', compile=False, timed_attention=False, cuda_graph=False),
     timer=dict(type='IterTimerHook'),
     throughput=dict(type='mae_plugin.ThroughputHook', mfu=None),  # images_per_s, data_wait; mfu on a GPU
+    # Images that cannot be read are replaced and listed in bad_images.csv; more than this share of them stop the run.
+    bad_images=dict(type='mae_plugin.BadImagesHook', max_share=0.01, interval=200),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=2),

@@ -44,6 +44,13 @@ class Picture:
         """The pixels of a box, or all, resized bicubically with antialiasing to ``size`` (h, w), as uint8 (h, w, C)."""
         return resize_exact(self.pixels(box), size)
 
+    def decode(self) -> None:
+        """Decodes all of it now, once, for several boxes.
+
+        Raises:
+            ImageReadError: if the file turns out to be damaged.
+        """
+
 
 def resize_exact(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Pillow's bicubic resizing with antialiasing: uint8 (H, W, C), C 1 or 3, to (h, w, C)."""
@@ -76,6 +83,7 @@ class JpegPicture(Picture):
                  fast: bool) -> None:
         self.data, self.name, self.channels, self.fast = data, name, channels, fast
         self._header, self._size = header, size
+        self._whole: np.ndarray | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,6 +92,9 @@ class JpegPicture(Picture):
 
     def pixels(self, box: Box | None = None) -> np.ndarray:
         """See :meth:`Picture.pixels`."""
+        if self._whole is not None:
+            left, top, right, bottom = box or (0, 0, *self.size)
+            return self._whole[top:bottom, left:right].copy()
         if self._header:
             pixels = turbojpeg().decode(self.data, self._header, box or (0, 0, *self.size), self.channels)
         else:
@@ -96,6 +107,10 @@ class JpegPicture(Picture):
     def resized(self, size: tuple[int, int], box: Box | None = None) -> np.ndarray:
         """See :meth:`Picture.resized`."""
         return (resize_fast if self.fast else resize_exact)(self.pixels(box), size)
+
+    def decode(self) -> None:
+        """See :meth:`Picture.decode`."""
+        self._whole = self.pixels()
 
 
 def _decode_by_torchvision(data: bytes, channels: int, box: Box | None) -> np.ndarray | None:

@@ -15,6 +15,7 @@ class SampleKey(NamedTuple):
     Attributes:
         seed: seed of the run.
         epoch: how often the whole data set was gone through before; of sources mixed by weights, the image's source.
+            With ``repeats`` r, r times that and how often this image was taken since.
         index: position of the image in the data set.
     """
 

@@ -87,8 +87,13 @@ class KeyedSampler(Sampler[SampleKey]):
     epoch none of them was seen more than once more than another. The epoch in a sample's key is then that of its
     source, so that no key comes twice.
 
+    A data set with ``repeats`` r > 1 is gone through in groups of G = ``repeat_distance`` images, each group r times in
+    all before the next: each image recurs G positions later. The k-th time, its key has epoch ``e * r + k`` for the e
+    that it has without repeats, so that all that is drawn from the key is new.
+
     Args:
-        dataset: the images; only its length and its ``mixture``, if any, are used.
+        dataset: the images; only its length and, if it has them, its ``mixture``, ``repeats`` and ``repeat_distance``
+            are used.
         seed: seed of the run; None draws one and shares it between the ranks. ``KeyedIterTrainLoop`` sets the runner's.
         shuffle: whether the order within an epoch is permuted.
         epoch_multiple: the batch of all ranks of a recipe that drops the last, short batch of an epoch (``drop_last``):
@@ -107,6 +112,8 @@ class KeyedSampler(Sampler[SampleKey]):
         self.rank = own_rank if rank is None else rank
         self.world_size = own_world_size if world_size is None else world_size
         self.size = len(dataset)
+        self.repeats = getattr(dataset, 'repeats', 1)
+        self.distance = getattr(dataset, 'repeat_distance', 1)
         self.seed = sync_random_seed() if seed is None else seed
         self.shuffle = shuffle
         self.position = 0
@@ -125,15 +132,24 @@ class KeyedSampler(Sampler[SampleKey]):
         """Sets where the next ``iter()`` starts: the number of samples that all ranks together have consumed."""
         self.position = position
 
+    def _in_decoded_stream(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions in the stream without repeats, and how often the image of each was seen there before: (n,) each."""
+        distance = np.uint64(self.distance)
+        groups, places = np.divmod(positions, distance * np.uint64(self.repeats))
+        passes, places = np.divmod(places, distance)
+        return groups * distance + places, passes
+
     def __iter__(self) -> Iterator[SampleKey]:
         start, seed = self.position + self.rank, self.seed
         while True:
             positions = np.arange(start, start + _BLOCK * self.world_size, self.world_size, dtype=np.uint64)
+            positions, passes = self._in_decoded_stream(positions)
             epochs, indices = np.divmod(positions, np.uint64(self.epoch_size))
             if self.shuffle:
                 indices = keyed_permutation(indices, self.epoch_size if self.mixture else self.size, seed, epochs)
             if self.mixture:
                 epochs, indices = self._mix(epochs, indices)
+            epochs = epochs * np.uint64(self.repeats) + passes
             yield from map(SampleKey, repeat(seed), epochs.tolist(), indices.tolist())
             start += _BLOCK * self.world_size
 

@@ -150,14 +150,16 @@ class PackUnlabelled:
     def __call__(self, results: dict) -> dict:
         """Packs ``results``; the sample's key, path and original (height, width) become meta information.
 
-        So does ``bad_images``, if an image could not be read: (path, reason) of each that this one stands for.
+        So does ``bad_images``, if an image could not be read: (path, reason) of each that this one stands for; and with
+        repeated augmentation ``decoded``: whether the image was decoded for this sample, or for an earlier one.
         """
         image = results['img']
         if not isinstance(image, EncodedCrop):
             image = torch.from_numpy(np.array(_pixels(image).transpose(2, 0, 1), order='C'))
-        names = ('img_path', 'ori_shape', *(('bad_images', ) if results.get('bad_images') else ()))
         sample = BaseDataElement()
         sample.set_field(tuple(results['sample_key']), 'sample_key', field_type='metainfo')
+        names = ['img_path', 'ori_shape']
+        names += [name for name in ('bad_images', 'decoded') if results.get(name, ()) != ()]
         for name in names:  # by metainfo= all of it would be copied, as deep as it is
             sample.set_field(results[name], name, field_type='metainfo')
         return dict(inputs=image, data_samples=sample)

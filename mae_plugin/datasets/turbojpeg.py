@@ -60,15 +60,15 @@ class TurboJPEG:
 
     @property
     def _handle(self) -> int:
-        """Of this thread. The last is never freed: threads that decode live as long as their process."""
+        """Of this thread. Freed only by damage: threads that decode live as long as their process."""
         if not hasattr(self._local, 'handle'):
             self._local.handle = self._library.tj3Init(_DECOMPRESS)
             self._library.tj3Set(self._local.handle, _STOP_ON_WARNING, 1)
         return self._local.handle
 
-    def _start_anew(self) -> None:
-        """Drop the handle: after an error within a header it goes on there, and every file to come seems damaged."""
-        self._library.tj3Destroy(self._handle)
+    def _drop_handle(self) -> None:
+        """Frees the handle: after a damaged header it stays in the middle of that and refuses every other file."""
+        self._library.tj3Destroy(self._local.handle)
         del self._local.handle
 
     def header(self, data: bytes) -> JpegHeader | None:
@@ -76,7 +76,7 @@ class TurboJPEG:
         handle, get = self._handle, self._library.tj3Get
         self._library.tj3SetCroppingRegion(handle, _Region())  # else the one before is checked against this picture
         if self._library.tj3DecompressHeader(handle, data, len(data)):
-            self._start_anew()
+            self._drop_handle()
             return None
         colours, subsampling = get(handle, _COLORSPACE), get(handle, _SUBSAMPLING)
         if colours not in (_YCBCR, _GREY) or subsampling not in _BLOCK_WIDTH or get(handle, _PRECISION) != 8:
@@ -101,7 +101,7 @@ class TurboJPEG:
                 or library.tj3SetCroppingRegion(handle, _Region(x, y, width, height))
                 or library.tj3Decompress8(handle, data, len(data), pixels.ctypes.data, 0,
                                           _PIXELS_RGB if channels == 3 else _PIXELS_GREY)):
-            self._start_anew()
+            self._drop_handle()
             return None
         return pixels[top - y:bottom - y, left - x:right - x]
 

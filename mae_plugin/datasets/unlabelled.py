@@ -69,6 +69,10 @@ class UnlabelledImages(Dataset):
         storage: arguments of :class:`~.storage.Storage`: time limit, tries and fsspec's options.
         cache: for ``'cached'``, the store: a folder that ``tools/cache_images.py`` made of ``data_root``, which then
             may be None, or gone; for several sources a list of them.
+        repeats: crops of each decoded image (repeated augmentation; Hoffer et al., 2020), each in another batch, by
+            ``KeyedSampler`` and ``KeyedIterTrainLoop``; not with mode ``'device'``.
+        repeat_distance: samples of all processes between two crops of an image; as many times ``repeats - 1`` crops lie
+            in the memory of the workers.
 
     Raises:
         FileNotFoundError: if ``data_root``, or a file of the list, does not exist.
@@ -80,7 +84,8 @@ class UnlabelledImages(Dataset):
     def __init__(self, data_root: str | Sequence[str] | None, pipeline: Sequence[Any], data_prefix: str | None = None,
                  extensions: Sequence[str] = EXTENSIONS, channels: int = 3, holdout: float = 0.0, split: str = 'train',
                  max_images: int | None = None, mode: str = 'exact', weights: Sequence[float] | None = None,
-                 storage: Mapping[str, Any] | None = None, cache: str | Sequence[str] | None = None) -> None:
+                 storage: Mapping[str, Any] | None = None, cache: str | Sequence[str] | None = None, repeats: int = 1,
+                 repeat_distance: int = 32768) -> None:
         if mode not in _MODES:
             raise ValueError(f'UnlabelledImages: mode={mode!r} is not one of {", ".join(map(repr, _MODES))}')
         if (mode == 'cached') != (cache is not None):
@@ -96,6 +101,19 @@ class UnlabelledImages(Dataset):
             raise ValueError("UnlabelledImages: split='val' needs a holdout, such as 0.01")
         if max_images is not None and max_images < 1:
             raise ValueError(f'UnlabelledImages: max_images={max_images!r} is not at least 1')
+        if repeats < 1 or repeat_distance < 1:
+            raise ValueError(f'UnlabelledImages: repeats={repeats!r} and repeat_distance={repeat_distance!r} are not '
+                             'both at least 1')
+        if repeats > 1 and split == 'val':
+            raise ValueError(f"UnlabelledImages: repeats={repeats} goes with split='train'; in validation each image "
+                             'is seen once')
+        if repeats > 1 and mode == 'device':
+            raise ValueError(f"UnlabelledImages: repeats={repeats} saves nothing with mode='device', which has the GPU "
+                             "decode each crop on its own: use mode='fast'")
+        self.repeats = repeats
+        self.repeat_distance = repeat_distance
+        self.crops_to_hold = 0  # in each worker; the loop sets it where crops are asked of the worker that made them
+        self._held: dict[SampleKey, Any] = {}
         self.data_root = data_root
         self.channels = channels
         self.mode = mode
@@ -195,7 +213,9 @@ class UnlabelledImages(Dataset):
     @property
     def metainfo(self) -> dict:
         """What MMEngine stores in a checkpoint, and compares, with a warning, when it resumes."""
-        return dict(num_images=len(self), **({'mixture': self.mixture} if self.mixture else {}))
+        mixture = dict(mixture=self.mixture) if self.mixture else {}
+        repeated = dict(repeats=self.repeats, repeat_distance=self.repeat_distance) if self.repeats > 1 else {}
+        return dict(num_images=len(self), **mixture, **repeated)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -225,8 +245,10 @@ class UnlabelledImages(Dataset):
         """Makes the samples of a batch: what PyTorch's loaders ask for."""
         keys = [SampleKey.of(key) for key in keys]
         batch = Batch(len(keys))
-        for key, encoded in zip(keys, self._read([key.index for key in keys]), strict=True):
-            batch.append(self._sample(key, encoded))
+        held = {key: self._held.pop(key) for key in keys if key in self._held}
+        encoded = iter(self._read([key.index for key in keys if key not in held]))
+        for key in keys:
+            batch.append(held[key] if key in held else self._sample(key, next(encoded)))
         return batch
 
     def _read(self, indices: Sequence[int]) -> Iterable[bytes | Picture | Exception]:
@@ -250,8 +272,9 @@ class UnlabelledImages(Dataset):
         for index, encoded in chain([(key.index, first)], self._replacements(key)):
             try:
                 picture = self._open(index, encoded)
-                return self.pipeline(dict(img=picture, img_path=self.path(index), ori_shape=picture.size[::-1],
-                                          sample_key=key, bad_images=tuple(bad_images)))
+                results = dict(img=picture, img_path=self.path(index), ori_shape=picture.size[::-1], sample_key=key,
+                               bad_images=tuple(bad_images))
+                return self.pipeline(results) if self.repeats == 1 else self._repeated(results)
             except ImageReadError as error:
                 bad_images.append((self.path(index), str(error)))
         raise ImageReadError(f'{_IN_A_ROW} images in a row of data_root={self.data_root!r} could not be read; '
@@ -268,9 +291,21 @@ class UnlabelledImages(Dataset):
             yield from zip(indices, self._read(indices), strict=True)
             size *= 2
 
+    def _repeated(self, results: dict) -> Any:
+        """The sample of ``results``; those of the same image that will be asked for later are held."""
+        results['img'].decode()  # whole, in every case: what damage is found depends on it
+        key = results['sample_key']
+        end = (key.epoch // self.repeats + 1) * self.repeats if self.crops_to_hold else key.epoch + 1
+        for epoch in range(key.epoch + 1, end):
+            later = key._replace(epoch=epoch)
+            self._held[later] = self.pipeline(dict(results, sample_key=later, decoded=False))
+        while len(self._held) > self.crops_to_hold:  # a stream that was left
+            del self._held[next(iter(self._held))]
+        return self.pipeline(dict(results, decoded=True))
+
     def _candidates(self, key: SampleKey) -> Iterator[int]:
-        """Indices of the image of a key, then of those that stand for it: another one for each epoch and seed."""
+        """Indices of the image of a key, then of those that stand for it: others for each epoch and seed."""
         yield key.index
-        random = generator(key, 'replacement')
+        random = generator(key._replace(epoch=key.epoch // self.repeats), 'replacement')  # the same for its repeats
         while True:
             yield int(random.integers(len(self)))

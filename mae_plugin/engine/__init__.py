@@ -1,5 +1,6 @@
 """Training engine: loops, hooks, optimizers with their wrappers, and metrics."""
 
+from .bad_images import BadImagesHook
 from .checkpoint_hooks import CheckpointCardHook, CheckpointFitsHook, PlainCheckpointHook
 from .distributed import DistributedDataParallel, FSDPStrategy
 from .fast_step import FastStepHook
@@ -16,9 +17,9 @@ from .robustness import MeanCorruptionError, SynsetAccuracy
 from .throughput import ThroughputHook
 
 __all__ = [
-    'AutocastOptimWrapper', 'CUDAGraphRecorder', 'CheckpointCardHook', 'CheckpointFitsHook', 'DistributedDataParallel',
-    'FSDPStrategy', 'FastStepHook', 'Float8Hook', 'GraphedStep', 'GroupedOptimWrapperConstructor', 'HalfGradientHook',
-    'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook', 'LayerDecayOptimWrapperConstructor',
-    'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook', 'PlainCheckpointHook', 'SynsetAccuracy',
-    'ThroughputHook', 'knn_accuracy', 'knn_scores'
+    'AutocastOptimWrapper', 'BadImagesHook', 'CUDAGraphRecorder', 'CheckpointCardHook', 'CheckpointFitsHook',
+    'DistributedDataParallel', 'FSDPStrategy', 'FastStepHook', 'Float8Hook', 'GraphedStep',
+    'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
+    'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook',
+    'PlainCheckpointHook', 'SynsetAccuracy', 'ThroughputHook', 'knn_accuracy', 'knn_scores'
 ]

@@ -19,6 +19,13 @@ def log_line_follows(runner, batch_idx: int) -> bool:
                or hook.end_of_epoch(runner.train_dataloader, batch_idx) for hook in loggers)
 
 
+def checkpoint_follows(runner) -> bool:
+    """Whether a checkpoint may be saved after this training iteration."""
+    return runner.iter + 1 == runner.max_iters or any(
+        isinstance(hook, CheckpointHook) and not hook.by_epoch
+        and hook.every_n_train_iters(runner, hook.interval, hook.save_begin) for hook in runner.hooks)
+
+
 @HOOKS.register_module()
 class MeanLossHook(RuntimeInfoHook):
     """MMEngine's ``RuntimeInfoHook``, except that losses stay on the device until they are read, as means over ranks.
@@ -72,9 +79,7 @@ class MeanLossHook(RuntimeInfoHook):
 
     def _is_read(self, runner, batch_idx: int) -> bool:
         """Whether a line of the log or a checkpoint follows this iteration."""
-        return self.is_last_train_iter(runner) or log_line_follows(runner, batch_idx) or any(
-            isinstance(hook, CheckpointHook) and not hook.by_epoch
-            and self.every_n_train_iters(runner, hook.interval, hook.save_begin) for hook in runner.hooks)
+        return log_line_follows(runner, batch_idx) or checkpoint_follows(runner)
 
     def _hand_on(self, runner) -> None:
         """Give the message hub the means of all that is kept: one wait for the device, one exchange between ranks."""

@@ -36,7 +36,8 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
             parity was not measured on a GPU.
 
     Raises:
-        ValueError: if the loader has another sampler, or batches that may be of another size.
+        ValueError: if the loader has another sampler, or batches that may be of another size, or if images are repeated
+            within a batch.
     """
 
     def __init__(self, runner: Runner, dataloader: DataLoader | dict, max_iters: int, val_begin: int = 1,
@@ -56,6 +57,31 @@ class KeyedIterTrainLoop(IterBasedTrainLoop):
         self.dataloader = loader
         self.dataloader_iterator = None
         self.prefetch = prefetch
+        if getattr(loader.dataset, 'repeats', 1) > 1:
+            self._prepare_repeats()
+
+    def _prepare_repeats(self) -> None:
+        """Lets the workers hold the further crops of the images they decode, if they will be asked for them."""
+        dataset, batches = self.dataloader.dataset, self.dataloader.batch_sampler
+        ranks, workers = batches.sampler.world_size, max(self.dataloader.num_workers, 1)
+        repeats, distance = dataset.repeats, dataset.repeat_distance
+        batch = batches.batch_size * ranks
+        if distance < batch:
+            raise ValueError(
+                f'KeyedIterTrainLoop: train_dataloader.dataset.repeat_distance={distance} is less than the batch of '
+                f'all processes, {batch}, which would hold an image twice; give a multiple of {batch * workers}')
+        turn = batch * workers if workers > 1 else ranks  # samples after which the same worker is asked again
+        said = f'Repeated augmentation: {repeats} crops of each image, {distance:,} samples apart'
+        if distance % turn == 0:
+            dataset.crops_to_hold = (repeats - 1) * distance // (ranks * workers)
+            self.runner.logger.info(f'{said}; each loader worker holds up to {dataset.crops_to_hold:,} crops.')
+        else:
+            below = distance // turn * turn
+            fitting = ' or '.join(f'{number:,}' for number in (below, below + turn) if number)
+            self.runner.logger.warning(
+                f'{said}, but each image is decoded {repeats} times, by another worker each time: decoded once with '
+                f'train_dataloader.dataset.repeat_distance={fitting}, a multiple of {turn:,} (batch of all processes x '
+                'workers). The crops are others then.')
 
     def _seek(self) -> None:
         """Starts the loader at the sample that follows those of the iterations done."""

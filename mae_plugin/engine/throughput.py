@@ -1,13 +1,14 @@
 """How fast a run trains, in its log."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from mmengine.structures import BaseDataElement
 
 from mae_plugin.benchmark.flops import training_flops
 from mae_plugin.benchmark.matmul import matmul_rate
@@ -26,6 +27,7 @@ class ThroughputHook(Hook):
     iteration waits for the device. It serves any model of MMEngine; MFU is that of a masked autoencoder only.
 
     - ``images_per_s``: images trained per second.
+    - ``decoded_per_s``: images decoded for them, where repeated augmentation takes several crops of each.
     - ``data_wait``: share of the time in which the loop waited for the next batch, 0 to 1.
     - ``mfu``: the authors' operations per second (:func:`~mae_plugin.benchmark.flops.training_flops`) over what a large
       matrix product in the precision of the run reaches on the devices, 0 to 1.
@@ -41,6 +43,7 @@ class ThroughputHook(Hook):
         self.mfu = mfu
         self.flops_per_second = 0.  # of an MFU of 1, all processes
         self.images = 0
+        self.decoded: list[bool] = []  # whether for this sample, where samples say it
         self.spans: list[tuple[Any, Any]] = []
         self.start: Any = None  # of the span that lasts; None in the first iteration and in validations
         self.loader_wait = _LoaderWait()
@@ -69,11 +72,14 @@ class ThroughputHook(Hook):
             self._begin()
             return
         self.images += num_images(data_batch)
+        self.decoded += [sample.decoded for sample in data_samples_of(data_batch) if 'decoded' in sample]
         if log_line_follows(runner, batch_idx):
             self._pause()
             seconds = sum(_seconds(*span) for span in self.spans)
             images_per_s = self.images * get_world_size() / seconds
             means = dict(images_per_s=images_per_s, data_wait=min(self.loader_wait.seconds / seconds, 1.))
+            if self.decoded:
+                means['decoded_per_s'] = images_per_s * sum(self.decoded) / len(self.decoded)
             if self.flops_per_second:
                 means['mfu'] = images_per_s * self.flops_per_image / self.flops_per_second
             for name, value in means.items():
@@ -91,7 +97,8 @@ class ThroughputHook(Hook):
             self.start = self._now()
 
     def _begin(self) -> None:
-        self.images, self.spans, self.start, self.loader_wait.seconds = 0, [], self._now(), 0.
+        self.images, self.decoded, self.spans = 0, [], []
+        self.start, self.loader_wait.seconds = self._now(), 0.
 
     def _pause(self) -> None:
         self.spans.append((self.start, self._now()))
@@ -127,6 +134,13 @@ def num_images(data_batch: Any) -> int:
     """Images in a batch as a loader of mmpretrain, mmdet or mmseg gives it; of several branches, all."""
     inputs = data_batch['inputs'] if isinstance(data_batch, Mapping) else data_batch[0]
     return sum(map(len, inputs.values())) if isinstance(inputs, Mapping) else len(inputs)
+
+
+def data_samples_of(data_batch: Any) -> Sequence[BaseDataElement]:
+    """The data samples of a batch; none where a loader gives no list of them."""
+    samples = data_batch.get('data_samples') if isinstance(data_batch, Mapping) else None
+    known = isinstance(samples, list | tuple) and samples and isinstance(samples[0], BaseDataElement)
+    return samples if known else ()
 
 
 def _seconds(start: Any, end: Any) -> float:

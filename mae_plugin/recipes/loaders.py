@@ -42,6 +42,8 @@ def dataset_facts(cfg) -> dict[str, object]:
     facts.update(data.pipeline_facts(pipeline, f'{dataset.path}.pipeline', 'train',
                                      cfg.model.backbone.get('img_size', 224)))
     facts['images held out'] = dataset('holdout') or None
+    repeats, distance = dataset('repeats') or 1, dataset('repeat_distance')
+    facts['crops of a decoded image'] = f'{repeats}, {distance or "32768"} apart' if repeats > 1 else None
     if scope == 'mmdet':
         filters = Part(dataset('filter_cfg'), f'{dataset.path}.filter_cfg')
         facts['images without an object'] = 'left out' if filters('filter_empty_gt') else 'in'

@@ -8,3 +8,4 @@ import mae_plugin.datasets.label_checks
 import mae_plugin.engine
 import mae_plugin.models
 import mae_plugin.weights.safe_load  # noqa: F401
+import tiny.stream  # noqa: F401

@@ -2,12 +2,14 @@
 where they hang."""
 
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import socket
 import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from mae_plugin.utils.cli import run_cli
@@ -39,6 +41,9 @@ def train(folder: Path, count: int, *arguments) -> tuple[list[int], str]:
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
         port = free.getsockname()[1]
+    with pytest.MonkeyPatch.context() as patch:  # the server does not get sys.path, and is silent where imports fail
+        patch.setenv('PYTHONPATH', os.pathsep.join(sys.path))
+        multiprocessing.forkserver.ensure_running()
     processes = [_CONTEXT.Process(target=_run, args=(rank, count, port, str(folder), [*map(str, arguments)]))
                  for rank in range(count)]
     for process in processes:
