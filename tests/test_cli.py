@@ -150,7 +150,8 @@ def test_nearest_ignores_case():
     assert nearest('plainvit', ['PlainViT', 'MAEDecoder']) == ['PlainViT']
 
 
-@pytest.mark.parametrize('tool', ['train', 'test', 'chain', 'convert_checkpoint', 'inspect_checkpoint', 'benchmark'])
+@pytest.mark.parametrize('tool', ['train', 'test', 'chain', 'convert_checkpoint', 'inspect_checkpoint', 'benchmark',
+                                  'cache_images'])
 def test_help_does_not_import_torch(tool):
     code = f"""import runpy, sys
 sys.argv = ["{tool}.py", "--help"]

@@ -35,7 +35,7 @@ def names(tmp_path, monkeypatch):
         return wrapper
 
     result.searches = 0
-    for name in ('find_in_folder', 'find_in_list', 'find_in_tar', 'find_in_zip'):
+    for name in ('find_in_folder', 'find_in_list', 'find_in_tars', 'find_in_zip'):
         monkeypatch.setattr(image_sources, name, counted(getattr(image_sources, name)))
     return result
 

@@ -35,6 +35,13 @@ def test_held_out_images_are_read_as_the_training_images_are():
     assert cfg.val_dataloader.dataset.channels == 1 and cfg.val_dataloader.dataset.extensions == ['.tif']
 
 
+def test_held_out_images_of_several_sources_come_from_all_once_each():
+    cfg = prepared(IMAGES, 'train_dataloader.dataset.data_root=[/my/images,s3://bucket/images]',
+                   '+train_dataloader.dataset.weights=[2,1]', '+train_dataloader.dataset.storage.timeout=5')
+    assert cfg.val_dataloader.dataset.data_root == ['/my/images', 's3://bucket/images']
+    assert cfg.val_dataloader.dataset.storage == dict(timeout=5) and 'weights' not in cfg.val_dataloader.dataset
+
+
 @pytest.mark.parametrize('options', [[], ['val_dataloader.dataset.data_root=data/images']])
 def test_training_and_validation_hold_out_the_same_images(options):
     with pytest.raises(ValueError, match=r'training data set has holdout=0, .* validation 0.01, .*\(data/images\)'):

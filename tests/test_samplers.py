@@ -10,12 +10,32 @@ from torch.utils.data import BatchSampler
 
 from mae_plugin.datasets import samplers
 from mae_plugin.datasets.sample_key import SampleKey
-from mae_plugin.datasets.samplers import KeyedSampler, keyed_permutation
+from mae_plugin.datasets.samplers import KeyedSampler, apportion, keyed_permutation
 from mae_plugin.registry import DATA_SAMPLERS
 
 
 def stream(count, position=0, size=101, **kwargs):
     sampler = KeyedSampler(range(size), **{'seed': 0, 'rank': 0, 'world_size': 1, **kwargs})
+    sampler.set_position(position)
+    return list(islice(sampler, count))
+
+
+class Mixed:
+    """A data set of several sources, (number of images, weight) each."""
+
+    def __init__(self, *mixture):
+        self.mixture = list(mixture)
+        self.bounds = np.cumsum([0, *(size for size, _ in mixture)])
+
+    def __len__(self):
+        return int(self.bounds[-1])
+
+    def source(self, index):
+        return int(np.searchsorted(self.bounds, index, side='right')) - 1
+
+
+def mixed_stream(dataset, count, position=0, **kwargs):
+    sampler = KeyedSampler(dataset, **{'seed': 0, 'rank': 0, 'world_size': 1, **kwargs})
     sampler.set_position(position)
     return list(islice(sampler, count))
 
@@ -120,6 +140,56 @@ def test_an_epoch_of_whole_batches_leaves_other_images_out_each_time():
     # ImageNet at 4096: 312 iterations an epoch, so that 499,200 are 1600 epochs.
     key, = stream(1, 499_200 * 4096 - 1, size=1_281_167, epoch_multiple=4096)
     assert key.epoch == 1599
+
+
+def test_apportioning():
+    assert apportion(10, [1, 1, 1]) == [4, 3, 3] and apportion(7, [2, 0, 1]) == [5, 0, 2]
+    assert apportion(100, [.1, .2, .7]) == [10, 20, 70] and apportion(1, [1e-9, 1]) == [0, 1]
+
+
+@pytest.mark.parametrize('shuffle', [True, False])
+@pytest.mark.parametrize('mixture, shares', [
+    ([(7, 1), (50, 2), (3, 1)], [15, 30, 15]), ([(100, 1), (13, 0)], [113, 0]),
+    ([(1, .5), (40, .1), (5, .4)], [23, 5, 18])])
+def test_weights_give_each_source_its_share_of_every_epoch_and_all_its_images_their_turn(mixture, shares, shuffle):
+    dataset = Mixed(*mixture)
+    size, epochs = len(dataset), 9
+    keys = mixed_stream(dataset, epochs * size, shuffle=shuffle)
+    assert len(set(keys)) == len(keys)
+    seen = np.zeros(size, int)
+    for epoch in range(epochs):
+        indices = [key.index for key in keys[epoch * size:(epoch + 1) * size]]
+        assert [*np.bincount([dataset.source(index) for index in indices], minlength=len(mixture))] == shares
+        np.add.at(seen, indices, 1)
+        for first, end in zip(dataset.bounds, dataset.bounds[1:], strict=False):
+            assert np.ptp(seen[first:end]) <= 1  # none a second time before all a first time
+    for source, (images, _) in enumerate(mixture):  # and an epoch in the keys is once through the source
+        own = Counter(key.epoch for key in keys if dataset.source(key.index) == source)
+        assert all(count == images for count in [own[epoch] for epoch in sorted(own)][:-1])
+
+
+def test_sources_take_turns_and_their_images_come_in_an_order_of_their_own():
+    dataset = Mixed((40, 1), (40, 1))
+    keys = mixed_stream(dataset, 80)
+    halves = [[key.index - 40 * source for key in keys if dataset.source(key.index) == source] for source in (0, 1)]
+    assert halves[0] != halves[1] and sorted(halves[0]) != halves[0]
+    assert 12 <= sum(dataset.source(key.index) for key in keys[:40]) <= 28  # 20 +- 2.5 sigma
+    assert [dataset.source(key.index) for key in keys] != [
+        dataset.source(key.index) for key in mixed_stream(dataset, 80, 80)]
+
+
+@pytest.mark.parametrize('world_size, position', [(1, 1), (1, 1023), (1, 2500), (3, 0), (3, 300)])
+def test_a_mixture_is_one_stream_for_any_start_and_any_number_of_ranks(world_size, position):
+    dataset = Mixed((7, 1), (50, 2), (3, 1))
+    ranks = [mixed_stream(dataset, 900, position, rank=rank, world_size=world_size) for rank in range(world_size)]
+    merged = [key for step in zip(*ranks, strict=True) for key in step]
+    assert merged == mixed_stream(dataset, position + 900 * world_size)[position:]
+
+
+def test_whole_batches_of_a_mixture():
+    keys = mixed_stream(Mixed((7, 1), (50, 2), (3, 1)), 560, epoch_multiple=16)  # 48 of 60
+    for start in range(0, 528, 48):
+        assert sum(7 <= key.index < 57 for key in keys[start:start + 48]) == 24
 
 
 def test_length_is_that_of_an_epoch_of_one_rank():

@@ -70,19 +70,24 @@ def mark(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size
 
 
+def local_marks(paths: Iterable[bytes | str]) -> np.ndarray:
+    """The marks of files or folders, (n, 3) int64."""
+    return np.array([mark(os.stat(path)) for path in paths], np.int64)
+
+
 def cache_dir() -> Path:
     """``$MAE_PLUGIN_CACHE/index``, by default ``~/.cache/mae_plugin/index``."""
     return Path(os.environ.get('MAE_PLUGIN_CACHE') or Path('~/.cache/mae_plugin').expanduser()) / 'index'
 
 
-def _load(path: Path) -> ImageIndex | None:
+def _load(path: Path, marks: Callable[[Iterable[bytes]], np.ndarray]) -> ImageIndex | None:
     """The index in a file, or None if there is none that still holds."""
     try:
         with np.load(path) as file:
             data = dict(file)
         index = ImageIndex(Strings(data.pop('names'), data.pop('name_ends')),
                            Strings(data.pop('watched'), data.pop('watched_ends')), data.pop('marks'), data)
-        now = np.array([mark(os.stat(watched)) for watched in index.watched])
+        now = marks(index.watched)
     except Exception:  # absent, unreadable, damaged, or a folder is gone: look again
         return None
     return index if np.array_equal(now, index.marks) else None
@@ -104,17 +109,19 @@ def _save(index: ImageIndex, path: Path) -> None:
         pass
 
 
-def cached_index(find: Callable[[], ImageIndex], root: str, arguments: Iterable[str]) -> ImageIndex:
+def cached_index(find: Callable[[], ImageIndex], root: str, arguments: Iterable[str],
+                 marks: Callable[[Iterable[bytes]], np.ndarray] = local_marks) -> ImageIndex:
     """The images of a source: from the cache if nothing has changed since; otherwise looked for and, if many, cached.
 
     Args:
         find: looks for the images.
         root: absolute path of the source.
         arguments: all else that the result depends on.
+        marks: gives what the watched paths look like now, (n, 3) int64.
     """
     identity = '\0'.join([str(_FORMAT), root, *arguments])
     path = cache_dir() / f'{hashlib.sha256(os.fsencode(identity)).hexdigest()[:32]}.npz'
-    index = _load(path)
+    index = _load(path, marks)
     if index is None:
         started = time.time_ns()
         index = find()

@@ -1,7 +1,8 @@
 """The order of the training stream, as a function of seed and position."""
 
 from collections import Counter
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
+from fractions import Fraction
 from itertools import islice, repeat
 from math import isqrt
 
@@ -60,6 +61,17 @@ def keyed_permutation(offsets: np.ndarray, size: int, seed: int, epochs: np.ndar
     return result
 
 
+def apportion(total: int, weights: Sequence[float]) -> list[int]:
+    """Whole numbers with the sum ``total`` in proportion to weights, by largest remainders (Hamilton's method)."""
+    weights = [*map(Fraction, weights)]
+    quotas = [total * weight / sum(weights) for weight in weights]
+    shares = [int(quota) for quota in quotas]
+    by_remainder = sorted(range(len(shares)), key=lambda i: shares[i] - quotas[i])
+    for i in by_remainder[:total - sum(shares)]:
+        shares[i] += 1
+    return shares
+
+
 @DATA_SAMPLERS.register_module()
 class KeyedSampler(Sampler[SampleKey]):
     """Infinite stream of sample keys in which any position is found at once, in constant memory.
@@ -69,12 +81,18 @@ class KeyedSampler(Sampler[SampleKey]):
     every number of ranks, and a batch may straddle two epochs, so that no image is dropped and no batch is short.
     With ``epoch_multiple``, an epoch is as many of the N images as are a multiple of it, the others another time.
 
+    A data set with a ``mixture``, that is (number of images, weight) of each source, whose images follow one another,
+    is drawn by weight: an epoch still has as many positions, of which a source has the share of its weight, at places
+    that are a permutation. A source goes through all its images, permuted, before the next time, over epochs: after any
+    epoch none of them was seen more than once more than another. The epoch in a sample's key is then that of its
+    source, so that no key comes twice.
+
     A data set with ``repeats`` r > 1 is gone through in groups of G = ``repeat_distance`` images, each group r times in
     all before the next: each image recurs G positions later. The k-th time, its key has epoch ``e * r + k`` for the e
     that it has without repeats, so that all that is drawn from the key is new.
 
     Args:
-        dataset: the images; only its length, ``repeats`` and ``repeat_distance`` are used.
+        dataset: the images; only its length and its ``mixture``, ``repeats`` and ``repeat_distance``, if any, are used.
         seed: seed of the run; None draws one and shares it between the ranks. ``KeyedIterTrainLoop`` sets the runner's.
         shuffle: whether the order within an epoch is permuted.
         epoch_multiple: the batch of all ranks of a recipe that drops the last, short batch of an epoch (``drop_last``):
@@ -105,6 +123,9 @@ class KeyedSampler(Sampler[SampleKey]):
         self.epoch_size = self.size // epoch_multiple * epoch_multiple or self.size
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f'KeyedSampler: rank {self.rank} is not in range(world_size={self.world_size})')
+        mixture = getattr(dataset, 'mixture', None)
+        self.mixture = mixture and [(size, share) for (size, _), share in zip(
+            mixture, apportion(self.epoch_size, [weight for _, weight in mixture]), strict=True)]
 
     def set_position(self, position: int) -> None:
         """Sets where the next ``iter()`` starts: the number of samples that all ranks together have consumed."""
@@ -124,10 +145,32 @@ class KeyedSampler(Sampler[SampleKey]):
             positions, passes = self._in_decoded_stream(positions)
             epochs, indices = np.divmod(positions, np.uint64(self.epoch_size))
             if self.shuffle:
-                indices = keyed_permutation(indices, self.size, seed, epochs)
+                indices = keyed_permutation(indices, self.epoch_size if self.mixture else self.size, seed, epochs)
+            if self.mixture:
+                epochs, indices = self._mix(epochs, indices)
             epochs = epochs * np.uint64(self.repeats) + passes
             yield from map(SampleKey, repeat(seed), epochs.tolist(), indices.tolist())
             start += _BLOCK * self.world_size
+
+    def _mix(self, epochs: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The epoch of its source, and the image, of each place in an epoch: (n,) uint64 both ways.
+
+        The first places are those of the first source, and so on.
+        """
+        own_epochs, indices = np.empty_like(epochs), np.empty_like(places)
+        first_place = first_image = 0
+        for number, (size, share) in enumerate(self.mixture):
+            chosen = (places >= first_place) & (places < first_place + share)
+            if chosen.any():
+                positions = epochs[chosen] * np.uint64(share) + (places[chosen] - np.uint64(first_place))
+                own_epochs[chosen], offsets = np.divmod(positions, np.uint64(size))
+                if self.shuffle:  # by keys unlike those of the places and of the other sources
+                    seed = self.seed + (number + 1) * int(_GOLDEN)
+                    offsets = keyed_permutation(offsets, size, seed, own_epochs[chosen])
+                indices[chosen] = offsets + np.uint64(first_image)
+            first_place += share
+            first_image += size
+        return own_epochs, indices
 
     def __len__(self) -> int:
         """Samples of one rank in an epoch, rounded up, which make the length of the loader; the stream has no end."""

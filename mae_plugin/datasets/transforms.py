@@ -158,6 +158,8 @@ class PackUnlabelled:
             image = torch.from_numpy(np.array(_pixels(image).transpose(2, 0, 1), order='C'))
         names = ['img_path', 'ori_shape']
         names += [name for name in ('bad_images', 'decoded') if results.get(name, ()) != ()]
-        sample = BaseDataElement(metainfo=dict(
-            sample_key=tuple(results['sample_key']), **{name: results[name] for name in names}))
+        sample = BaseDataElement()
+        sample.set_field(tuple(results['sample_key']), 'sample_key', field_type='metainfo')
+        for name in names:  # by metainfo= all of it would be copied, as deep as it is
+            sample.set_field(results[name], name, field_type='metainfo')
         return dict(inputs=image, data_samples=sample)

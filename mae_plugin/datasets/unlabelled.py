@@ -1,8 +1,9 @@
 """Images without labels, for pretraining."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -15,20 +16,27 @@ from mae_plugin.registry import DATASETS
 from .batch import Batch
 from .encoded import left_to_gpu, why_not_on_gpu
 from .image_io import MODES, ImageReadError
-from .image_sources import open_source
+from .image_sources import Mixture, Source, open_source
 from .picture import Picture, open_picture
 from .sample_key import SampleKey, generator
+from .storage import Storage
+from .store import open_store
 from .turbojpeg import turbojpeg
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 _PROBED = 16
 _IN_A_ROW = 50
-_MODES = ('exact', 'fast', 'device')
+_MODES = ('exact', 'fast', 'cached', 'device')
+
+
+def normalized(extensions: Iterable[str]) -> set[str]:
+    """Extensions in lower case, with their dot."""
+    return {f'.{extension.lstrip(".").lower()}' for extension in extensions}
 
 
 @DATASETS.register_module()
 class UnlabelledImages(Dataset):
-    """Images of a folder of any depth, of a list, a tar or a zip, read in place.
+    """Images of a folder of any depth, of a list, of tars or a zip, here or on a server, read in place.
 
     A sample is what ``pipeline`` makes of ``dict(img, img_path, ori_shape, sample_key, bad_images)``: a
     :class:`~.picture.Picture`, its path, its (height, width), the :class:`SampleKey` that all random choices are to be
@@ -43,7 +51,8 @@ class UnlabelledImages(Dataset):
     is always in ``val``, the greatest in ``train``.
 
     Args:
-        data_root: folder, ``.txt`` list with one path a line, uncompressed tar, or zip.
+        data_root: folder, ``.txt`` list with one path a line, uncompressed tar or a pattern for several, or zip; a URL
+            that fsspec knows; or a list of such sources.
         pipeline: transforms, or configs of them.
         data_prefix: folder that the paths of a list are relative to; by default the list's own.
         extensions: extensions of the files to take from a folder or an archive, in any case.
@@ -52,9 +61,14 @@ class UnlabelledImages(Dataset):
         split: ``'train'`` or ``'val'``.
         max_images: take only so many of the split, chosen by the same hash, thus from all over it.
         mode: how the pixels are made, see ``docs/data.md``. ``'exact'``: those of Pillow, bit for bit. ``'fast'``:
-            JPEGs are resized by PyTorch, at most a level beside in the mean. ``'device'``: baseline JPEGs are left to
-            the data preprocessor, which has the GPU decode and resize them, see ``docs/speed.md``; the rest as by
-            ``'fast'``, and all of them where no GPU can.
+            JPEGs are resized by PyTorch, at most a level beside in the mean. ``'cached'``: as ``'fast'`` from what a
+            store holds. ``'device'``: baseline JPEGs are left to the data preprocessor, which has the GPU decode and
+            resize them, see ``docs/speed.md``; the rest as by ``'fast'``, and all of them where no GPU can.
+        weights: how often the images of each of several sources are drawn, in proportion, see ``KeyedSampler``; by
+            default every image once an epoch.
+        storage: arguments of :class:`~.storage.Storage`: time limit, tries and fsspec's options.
+        cache: for ``'cached'``, the store: a folder that ``tools/cache_images.py`` made of ``data_root``, which then
+            may be None, or gone; for several sources a list of them.
         repeats: crops of each decoded image (repeated augmentation; Hoffer et al., 2020), each in another batch, by
             ``KeyedSampler`` and ``KeyedIterTrainLoop``; not with mode ``'device'``.
         repeat_distance: samples of all processes between two crops of an image; as many times ``repeats - 1`` crops lie
@@ -63,14 +77,20 @@ class UnlabelledImages(Dataset):
     Raises:
         FileNotFoundError: if ``data_root``, or a file of the list, does not exist.
         ValueError: if there is no image, if none of the first 16 can be decoded, or if an argument is out of range.
+        ConnectionError: if a server could not be read, as often as it was tried.
+        ImportError: if the package for a protocol is not installed.
     """
 
-    def __init__(self, data_root: str, pipeline: Sequence[Any], data_prefix: str | None = None,
+    def __init__(self, data_root: str | Sequence[str] | None, pipeline: Sequence[Any], data_prefix: str | None = None,
                  extensions: Sequence[str] = EXTENSIONS, channels: int = 3, holdout: float = 0.0, split: str = 'train',
-                 max_images: int | None = None, mode: str = 'exact', repeats: int = 1,
+                 max_images: int | None = None, mode: str = 'exact', weights: Sequence[float] | None = None,
+                 storage: Mapping[str, Any] | None = None, cache: str | Sequence[str] | None = None, repeats: int = 1,
                  repeat_distance: int = 32768) -> None:
         if mode not in _MODES:
             raise ValueError(f'UnlabelledImages: mode={mode!r} is not one of {", ".join(map(repr, _MODES))}')
+        if (mode == 'cached') != (cache is not None):
+            raise ValueError(f"UnlabelledImages: mode={mode!r} with cache={cache!r}: mode='cached' needs as "
+                             'cache the folder that tools/cache_images.py made, the other modes have none')
         if channels not in MODES:
             raise ValueError(f'UnlabelledImages: channels={channels!r} is not one of {sorted(MODES)}')
         if not 0 <= holdout < 1:
@@ -97,17 +117,21 @@ class UnlabelledImages(Dataset):
         self.data_root = data_root
         self.channels = channels
         self.mode = mode
-        accepted = {f'.{extension.lstrip(".").lower()}' for extension in extensions}
-        self.source = open_source(data_root, accepted, data_prefix)
+        self.cache = cache
+        self.source = self._open_sources(normalized(extensions), data_prefix, weights, storage or {})
         self._numbers = self._choose(holdout, split, max_images)
+        self.mixture = self._mix(weights)
         self.pipeline = Compose(pipeline)
         self._probe()
         part = f'{split} split of ' if holdout else ''
-        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root}; {self._say_mode()}', logger='current')
+        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root or cache}; {self._say_mode()}',
+                  logger='current')
 
     def _say_mode(self) -> str:
         """Chooses ``'fast'`` for ``'device'`` where there is no such device; how the images will be decoded."""
         text = f'mode {self.mode!r}'
+        if self.mode == 'cached':
+            return f'{text}, {"; ".join(store.describe() for store in getattr(self.source, "sources", [self.source]))}'
         if self.mode == 'device':
             reason = why_not_on_gpu()
             if not reason:
@@ -115,6 +139,43 @@ class UnlabelledImages(Dataset):
             self.mode = 'fast'
             text = f"JPEGs are decoded in the workers, mode 'fast' instead of 'device' ({reason})"
         return f'{text}, {"parts of JPEGs by TurboJPEG" if turbojpeg() else "no TurboJPEG, so JPEGs are decoded whole"}'
+
+    def _open_sources(self, extensions: set[str], data_prefix: str | None, weights: Sequence[float] | None,
+                      storage: Mapping[str, Any]) -> Source:
+        several = isinstance(self.cache if self.data_root is None else self.data_root, list | tuple)
+        roots, caches = ([*each] if isinstance(each, list | tuple) else [each] for each in (self.data_root, self.cache))
+        roots = [None] * len(caches) if self.data_root is None else roots
+        if not roots:
+            raise ValueError('UnlabelledImages: data_root=[] names no source')
+        if weights is not None and not (
+                several and len(weights) == len(roots) and all(0 <= weight < math.inf for weight in weights)
+                and sum(weights)):
+            raise ValueError(f'UnlabelledImages: weights={weights!r} has to be a number of at least 0 for each of the '
+                             f'sources in data_root={self.data_root!r}, and one above 0')
+        unknown = set(storage) - {'timeout', 'tries', 'options'}
+        if unknown:
+            raise ValueError(f'UnlabelledImages: storage has {", ".join(sorted(unknown))!r}, but knows only timeout, '
+                             'tries and options')
+        if self.cache is None:
+            sources = [open_source(root, extensions, data_prefix, Storage(**storage)) for root in roots]
+        else:
+            if len(roots) != len(caches):
+                raise ValueError(f'UnlabelledImages: cache={self.cache!r} has to name a store for each of the '
+                                 f'sources in data_root={self.data_root!r}')
+            sources = [open_store(cache, root, extensions, data_prefix, self.channels, Storage(**storage))
+                       for cache, root in zip(caches, roots, strict=True)]
+        return Mixture(sources) if several else sources[0]
+
+    def _mix(self, weights: Sequence[float] | None) -> list[tuple[int, float]] | None:
+        """What ``KeyedSampler`` mixes by: number of images and weight of each source, in the order of the indices."""
+        if weights is None:
+            return None
+        sizes = np.diff(np.searchsorted(self._numbers, self.source.ends), prepend=0).tolist()
+        for source, size, weight in zip(self.source.sources, sizes, weights, strict=True):
+            if weight and not size:
+                raise ValueError(f'UnlabelledImages: weights={weights!r} asks for images of {source.root!r}, but '
+                                 'holdout or max_images leave it none in this split')
+        return list(zip(sizes, weights, strict=True))
 
     def _choose(self, holdout: float, split: str, max_images: int | None) -> np.ndarray:
         """Numbers within the source of the images to use, rising, (n,) int64."""
@@ -139,9 +200,10 @@ class UnlabelledImages(Dataset):
     def _probe(self) -> None:
         """Reads images until one is whole: an error now, naming the first, is better than one from a worker."""
         first = None
-        for index in range(min(_PROBED, len(self))):
+        indices = range(min(_PROBED, len(self)))
+        for index, encoded in zip(indices, self._read(indices), strict=True):
             try:
-                self.read(index).pixels()
+                self._open(index, encoded).pixels()
                 return
             except ImageReadError as error:
                 first = first or error
@@ -151,8 +213,10 @@ class UnlabelledImages(Dataset):
     @property
     def metainfo(self) -> dict:
         """What MMEngine stores in a checkpoint, and compares, with a warning, when it resumes."""
-        repeated = dict(repeats=self.repeats, repeat_distance=self.repeat_distance) if self.repeats > 1 else {}
-        return dict(num_images=len(self), **repeated)
+        further = dict(mixture=self.mixture) if self.mixture else {}
+        if self.repeats > 1:
+            further.update(repeats=self.repeats, repeat_distance=self.repeat_distance)
+        return dict(num_images=len(self), **further)
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -188,30 +252,25 @@ class UnlabelledImages(Dataset):
             batch.append(held[key] if key in held else self._sample(key, next(encoded)))
         return batch
 
-    def _read(self, indices: Sequence[int]) -> list[bytes | Exception]:
-        """The files of some images, or why one cannot be read."""
-        encoded = []
-        for index in indices:
-            number = self._numbers[index]
-            try:
-                encoded.append(self.source.read(number))
-            except Exception as error:  # of the file system or the archive
-                encoded.append(error)
-        return encoded
+    def _read(self, indices: Sequence[int]) -> list[bytes | Picture | Exception]:
+        """The files of some images, or what a store has of them, or why one cannot be read."""
+        return self.source.read_many([self._numbers[index] for index in indices])
 
-    def _open(self, index: int, encoded: bytes | Exception) -> Picture:
+    def _open(self, index: int, encoded: bytes | Picture | Exception) -> Picture:
         path = self.path(index)
+        if isinstance(encoded, Picture):
+            return encoded
+        if isinstance(encoded, ImageReadError):  # of a store
+            raise encoded
         if isinstance(encoded, Exception):
             raise ImageReadError(f'cannot read the image {path}: {encoded} ({type(encoded).__name__})') from encoded
         picture = open_picture(encoded, path, self.channels, self.mode != 'exact')
         return left_to_gpu(picture) if self.mode == 'device' else picture
 
-    def _sample(self, key: SampleKey, encoded: bytes | Exception) -> Any:
+    def _sample(self, key: SampleKey, first: bytes | Picture | Exception) -> Any:
         """The sample of a key, made from the first image of :meth:`_candidates` that can be read."""
         bad_images = []
-        for index in islice(self._candidates(key), _IN_A_ROW):
-            if bad_images:
-                encoded, = self._read([index])
+        for index, encoded in chain([(key.index, first)], self._replacements(key)):
             try:
                 picture = self._open(index, encoded)
                 results = dict(img=picture, img_path=self.path(index), ori_shape=picture.size[::-1], sample_key=key,
@@ -233,6 +292,17 @@ class UnlabelledImages(Dataset):
         while len(self._held) > self.crops_to_hold:  # a stream that was left
             del self._held[next(iter(self._held))]
         return self.pipeline(dict(results, decoded=True))
+
+    def _replacements(self, key: SampleKey) -> Iterator[tuple[int, bytes | Exception]]:
+        """The candidates but the first, with their files: one, then two, four ... are read at once.
+
+        So it soon shows that a server is gone, though each of its images takes the whole time limit.
+        """
+        candidates = islice(self._candidates(key), 1, _IN_A_ROW)
+        size = 1
+        while indices := list(islice(candidates, size)):
+            yield from zip(indices, self._read(indices), strict=True)
+            size *= 2
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:
         """Indices of the image of a key, then of those that stand for it: others for each epoch and seed."""

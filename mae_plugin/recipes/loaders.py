@@ -5,7 +5,8 @@ from .parts import Part, bare
 from .published import Recipe
 
 _WHERE = (  # where data lies, and what only costs time
-    'data_root', 'data_prefix', 'ann_file', 'backend_args', 'lazy_init', 'serialize_data', 'max_refetch')
+    'data_root', 'data_prefix', 'ann_file', 'backend_args', 'storage', 'lazy_init', 'serialize_data',
+    'max_refetch')
 _SPEED = ('batch_size', 'num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'collate_fn')
 
 

@@ -132,7 +132,8 @@ def _share_images(train_loader: dict | None, loader: dict) -> None:
         return
     train_set, dataset = train_loader['dataset'], loader['dataset']
     if 'data_root' in dataset and dataset['data_root'] is None:
-        shared = ('data_root', 'data_prefix', 'channels', 'extensions')
+        shared = ('data_root', 'data_prefix', 'channels', 'extensions', 'storage',  # not the weights: each image once
+                  *(() if 'mode' in dataset else ('mode', 'cache')))
         dataset.update({key: train_set[key] for key in shared if key in train_set})
     shares = [part.get('holdout', 0) for part in (train_set, dataset)]
     if dataset.get('split') == 'val' and dataset.get('data_root') == train_set.get('data_root') and len({*shares}) > 1:
