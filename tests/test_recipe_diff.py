@@ -496,7 +496,8 @@ def test_effects_belong_to_facts():
 # -- Tool --------------------------------------------------------------------------------------------------------------
 
 
-def test_tool(capsys):
+def test_tool(capsys, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '160')
     main = load_tool('recipe_diff').main
     assert main([str(CONFIGS / PRETRAIN)]) == 0
     assert 'is pretrain/normalised/base: no difference' in capsys.readouterr().out
