@@ -76,14 +76,14 @@ def dataset(tmp_path, monkeypatch):
     for number in range(20):
         (folder / f'{number:02}.jpg').write_bytes(jpeg(photograph(60, 45, number)))
     save_odd(folder)
-    read = image_sources.Files.read
+    read = image_sources.Files._read
 
     def refuse(self, number):
         if self.path(number).endswith('denied.jpg'):  # root may read everything
             raise PermissionError(13, 'Permission denied', self.path(number))
         return read(self, number)
 
-    monkeypatch.setattr(image_sources.Files, 'read', refuse)
+    monkeypatch.setattr(image_sources.Files, '_read', refuse)
 
     def make(mode='exact'):
         for name, (content, _) in BAD.items():
