@@ -31,6 +31,7 @@ train_dataloader = dict(
     dataset=dict(
         type='mae_plugin.UnlabelledImages',
         data_root='data/images',
+        mode='exact',  # Pillow's pixels; 'fast', 'cached' and 'device' cost less, see docs/data.md
         holdout=0.01,
         split='train',
         pipeline=[
