@@ -118,11 +118,13 @@ def test_held_crops_are_bounded_and_a_miss_gives_the_same(folder, monkeypatch):
     assert len(dataset._held) == 16
 
 
-def test_repeated_images_recur_after_the_distance_and_never_in_a_batch():
+@pytest.mark.parametrize('mixture', [None, [(70, 1), (31, 2)]])
+def test_repeated_images_recur_after_the_distance_and_never_in_a_batch(mixture):
     size, repeats, distance = 101, 4, 24
-    images = type('Images', (list, ), dict(repeats=repeats, repeat_distance=distance))(range(size))
+    once = type('Images', (list, ), dict(mixture=mixture))
+    images = type('Repeated', (once, ), dict(repeats=repeats, repeat_distance=distance))(range(size))
     keys = list(islice(KeyedSampler(images, seed=5, rank=0, world_size=1), 60 * distance))
-    decoded = list(islice(KeyedSampler(range(size), seed=5, rank=0, world_size=1), 15 * distance))
+    decoded = list(islice(KeyedSampler(once(range(size)), seed=5, rank=0, world_size=1), 15 * distance))
     assert len({*keys}) == len(keys)
     for position, key in enumerate(keys):
         group, turn, place = position // (distance * repeats), position // distance % repeats, position % distance
