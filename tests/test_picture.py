@@ -139,3 +139,10 @@ def test_a_damaged_header_spoils_no_other_file():
         with pytest.raises(ImageReadError):
             open_picture(damaged, 'damaged').pixels()
         assert isinstance(open_picture(whole, 'whole'), JpegPicture)
+
+
+@pytest.mark.parametrize('fast', [False, True])
+def test_an_orientation_may_be_noted_in_xmp_alone(fast):
+    note = (b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            b'<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>')
+    assert open_picture(jpeg(photograph(40, 30), xmp=note), 'x.jpg', fast=fast).size == (30, 40)

@@ -80,6 +80,7 @@ CHANGES = [
     (PRETRAIN, 'train_dataloader.dataset.pipeline.0.scale=(0.08,1)', 'train crop area'),
     (PRETRAIN, '+train_dataloader.dataset.pipeline.0.ratio=(1,1)', 'train crop aspect'),
     (PRETRAIN, '+train_dataloader.dataset.pipeline.1.prob=0.4', 'train flip'),
+    (PRETRAIN, 'train_dataloader.dataset.mode=fast', 'how crops are made'),
     (PRETRAIN, 'model.backbone.img_size=192', 'train crop size'),
     (PRETRAIN, 'model.data_preprocessor.std=[58,57,57]', 'normalisation'),
     (PRETRAIN, 'model.masking.mask_ratio=0.7', 'mask ratio'),

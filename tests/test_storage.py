@@ -289,6 +289,14 @@ def test_a_server_that_is_gone_ends_the_run_soon(folder, server, what, answer, r
     assert sum(server.requests.values()) <= (12 * 4 + 49) * (2 if what == 'cuts' else 1)
 
 
+def test_of_a_batch_that_a_gone_server_is_asked_for_16_speak_for_all(folder, server):
+    reader = storage.Storage(timeout=.2, tries=2)
+    server.stalls = lambda path: True
+    results = reader.read_many([(f'{server.url}/root/{number}.png', None, None) for number in range(60)])
+    assert all(isinstance(result, ConnectionError) for result in results)
+    assert sum(server.requests.values()) <= 2 * 16
+
+
 def test_sources_that_cannot_be_opened(folder, tars, server, tmp_path):
     url = server.url
     assert '404' in message(FileNotFoundError, f'{url}/nowhere.tar')

@@ -199,3 +199,10 @@ def test_validation_loader_has_fixed_samples(folder):
 
 def test_metainfo_tells_a_resumed_run_that_images_were_added(folder):
     assert UnlabelledImages(folder, KEEP).metainfo == dict(num_images=60)
+
+
+def test_an_image_of_a_mixture_is_replaced_by_one_of_its_source(folder):
+    (folder / 'a/0.png').write_bytes(b'no image')
+    dataset = UnlabelledImages([f'{folder}/a', f'{folder}/b', f'{folder}/c'], KEEP, weights=[1, 1, 0])
+    for epoch in range(20):
+        assert dataset[SampleKey(0, epoch, 0)]['data_samples'].img_path.startswith(f'{folder}/a/')

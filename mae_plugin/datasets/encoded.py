@@ -90,7 +90,9 @@ class EncodedPicture(Picture):
 
 def left_to_gpu(picture: Picture) -> Picture:
     """An :class:`EncodedPicture` for a baseline JPEG, which the GPU's engine decodes; ``picture`` itself for others."""
-    return EncodedPicture(picture) if isinstance(picture, JpegPicture) and is_baseline(picture.data) else picture
+    # Without TurboJPEG it is not known whether three colours are YCbCr, as which the GPU would take them.
+    plain = isinstance(picture, JpegPicture) and picture.header and is_baseline(picture.data)
+    return EncodedPicture(picture) if plain else picture
 
 
 def is_baseline(data: bytes) -> bool:
@@ -241,4 +243,4 @@ def _decode_by_pillow(file: Tensor, channels: int, device: torch.device) -> Tens
     except ImageReadError as error:
         return error.__cause__ or error
     pixels = np.array(image).reshape(image.height, image.width, channels)
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().to(device)
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous().to(device, non_blocking=True)

@@ -99,7 +99,11 @@ class TarMembers(Source):
         # pread has no file position, so workers forked after the first read may go on with the same descriptor.
         if self._opened is None:
             self._opened = lru_cache(maxsize=64)(partial(open, mode='rb', buffering=0))
-        data = os.pread(self._opened(archive).fileno(), size, offset)
+        try:
+            data = os.pread(self._opened(archive).fileno(), size, offset)
+        except OSError:
+            self._opened = None  # a stale handle stays so
+            raise
         if len(data) != size:
             raise EOFError('the archive ends inside this image')
         return data
@@ -416,7 +420,10 @@ def _match(pattern: str, storage: Storage) -> tuple[str, list[bytes]]:
     if missing:
         raise FileNotFoundError(f'data_root={pattern!r} stands for {len(missing)} files (of {len(paths)}) that do not '
                                 f'exist, the first: {missing[0]!r}')
-    return base, list(dict.fromkeys(map(names_below(base), paths)))
+    names = list(dict.fromkeys(map(names_below(base), paths)))
+    if not all(names):
+        raise ValueError(f'data_root={pattern!r}: the addresses of several tars cannot have a query (?...)')
+    return base, names
 
 
 def _open_tars(root: str, base: str, names: Sequence[bytes], extensions: Collection[str],

@@ -82,7 +82,7 @@ class JpegPicture(Picture):
     def __init__(self, data: bytes, name: str, channels: int, header: JpegHeader | None, size: tuple[int, int],
                  fast: bool) -> None:
         self.data, self.name, self.channels, self.fast = data, name, channels, fast
-        self._header, self._size = header, size
+        self.header, self._size = header, size
         self._whole: np.ndarray | None = None
 
     @property
@@ -95,8 +95,8 @@ class JpegPicture(Picture):
         if self._whole is not None:
             left, top, right, bottom = box or (0, 0, *self.size)
             return self._whole[top:bottom, left:right].copy()
-        if self._header:
-            pixels = turbojpeg().decode(self.data, self._header, box or (0, 0, *self.size), self.channels)
+        if self.header:
+            pixels = turbojpeg().decode(self.data, self.header, box or (0, 0, *self.size), self.channels)
         else:
             pixels = _decode_by_torchvision(self.data, self.channels, box)
         if pixels is None:  # Pillow forgives some damage; what it does not forgive, it names
@@ -166,8 +166,8 @@ def _open_jpeg(data: bytes, name: str, channels: int, fast: bool, upright: bool)
 
 
 def _has_exif(data: bytes) -> bool:
-    """Whether a JPEG may have EXIF; to look for that name in the whole file takes 20 times as long."""
-    return any(marker == _FILL or marker == _APP1 and data.startswith(b'Exif\0\0', start)
+    """Whether a JPEG may note an orientation, in EXIF or XMP; to search the file takes 20 times as long."""
+    return any(marker == _FILL or marker == _APP1 and data.startswith((b'Exif\0\0', b'http://ns.adobe.com/xap/'), start)
                for marker, start in jpeg_segments(data))
 
 

@@ -127,6 +127,9 @@ class KeyedSampler(Sampler[SampleKey]):
         mixture = getattr(dataset, 'mixture', None)
         self.mixture = mixture and [(size, share) for (size, _), share in zip(
             mixture, apportion(self.epoch_size, [weight for _, weight in mixture]), strict=True)]
+        if any(weight and not share for (_, weight), (_, share) in zip(mixture or (), self.mixture or (), strict=True)):
+            raise ValueError(f'KeyedSampler: weights={[weight for _, weight in mixture]} leave a source not one of the '
+                             f'{self.epoch_size} images of an epoch: give it a larger weight, or 0')
 
     def set_position(self, position: int) -> None:
         """Sets where the next ``iter()`` starts: the number of samples that all ranks together have consumed."""

@@ -73,7 +73,8 @@ class Storage:
 
     What may pass (no answer in time, a connection cut, HTTP 5xx or 429, EIO or ESTALE of a network drive) is tried
     again. When that was in vain and nothing else was answered meanwhile, further requests get one try each until
-    something is: a server that is gone is noticed soon, whatever the number of images asked for.
+    something is, and of a batch no more than 16 are made: a server that is gone is noticed soon, whatever the number of
+    images asked for.
 
     Args:
         timeout: seconds that a request to asynchronous file systems (HTTP, S3, GCS, Azure) may take; others have limits
@@ -186,10 +187,16 @@ class Storage:
 
             async def gather() -> list:
                 slots = asyncio.Semaphore(_AT_ONCE)
+                failures = []
 
                 async def one(system: Any, path: str, kwargs: dict) -> Any:
                     async with slots:
-                        return await self._attempt_async(limit, getattr(system, f'_{method}'), path, **kwargs)
+                        if self._gone and failures:  # they speak for those that wait
+                            return failures[-1]
+                        result = await self._attempt_async(limit, getattr(system, f'_{method}'), path, **kwargs)
+                        if isinstance(result, ConnectionError):
+                            failures.append(result)
+                        return result
                 return await asyncio.gather(*[one(*calls[number]) for number in waiting])
             for number, result in zip(waiting, sync(calls[waiting[0]][0].loop, gather), strict=True):
                 results[number] = result

@@ -18,6 +18,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
+from mmengine.logging import print_log
 from PIL import Image
 from torch.multiprocessing import start_processes
 
@@ -202,7 +203,9 @@ def open_store(cache: str, data_root: str | None, extensions: Iterable[str], dat
     if data_root is not None:
         try:
             source = open_source(data_root, extensions, data_prefix, storage)
-        except FileNotFoundError:
+        except (FileNotFoundError, ConnectionError) as error:
+            print_log(f'cache={store.root!r} is used unchecked, for what it was made of is not at hand: {error}',
+                      logger='current')
             return store
         store.check(source)
     return store
@@ -437,7 +440,7 @@ class StoreBuilder:
             with np.load(self._facts(shard)) as file:
                 shards.append(dict(file))
         index = {name: np.concatenate([shard[name] for shard in shards]) for name in shards[0]}
-        with open(self.root / _BAD, 'w', newline='') as file:
+        with open(self.root / _BAD, 'w', newline='', encoding='utf-8', errors='surrogateescape') as file:
             rows = zip(map(self.source.path, index['bad']), index['reasons'], strict=True)
             csv.writer(file).writerows([('image', 'reason'), *rows])
         self.bad = len(index['bad'])

@@ -1,9 +1,10 @@
 """Images without labels, for pretraining."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,8 @@ class UnlabelledImages(Dataset):
     drawn from, and, if the image of that key could not be read, (path, reason) of each that this one stands for.
 
     An image that cannot be read is replaced by another, which is a function of the key, as all else. Where the crop of
-    a file decides what is decoded (JPEG), so it does what damage is found.
+    a file decides what is decoded (JPEG), so it does what damage is found. For damage that only the decoder of the GPU
+    finds (``mode='device'``) the first good image of the batch stands in.
 
     With ``holdout`` an image belongs to the split ``val`` if a hash of its name (the path below ``data_root``, the line
     of a list, the member of an archive) is in the lowest ``holdout`` of all hash values, else to ``train``. So the two
@@ -304,8 +306,16 @@ class UnlabelledImages(Dataset):
         return self.pipeline(dict(results, decoded=True))
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:
-        """Indices of the image of a key, then of those that stand for it: others for each epoch and seed."""
+        """Indices of the image of a key, then of those that stand for it: others for each epoch and seed.
+
+        Of sources mixed by weight they are of the same one.
+        """
         yield key.index
         random = generator(key._replace(epoch=key.epoch // self.repeats), 'replacement')  # the same for its repeats
+        first, size = 0, len(self)
+        if self.mixture:
+            ends = list(accumulate(size for size, _ in self.mixture))
+            source = bisect_right(ends, key.index)
+            first, size = ends[source] - self.mixture[source][0], self.mixture[source][0]
         while True:
-            yield int(random.integers(len(self)))
+            yield first + int(random.integers(size))

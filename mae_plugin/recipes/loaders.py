@@ -44,6 +44,8 @@ def dataset_facts(cfg) -> dict[str, object]:
     facts['images held out'] = dataset('holdout') or None
     repeats, distance = dataset('repeats') or 1, dataset('repeat_distance')
     facts['crops of a decoded image'] = f'{repeats}, {distance or "32768"} apart' if repeats > 1 else None
+    mode = dataset('mode') or 'exact'
+    facts['how crops are made'] = f"mode '{mode}'" if mode != 'exact' else None
     if scope == 'mmdet':
         filters = Part(dataset('filter_cfg'), f'{dataset.path}.filter_cfg')
         facts['images without an object'] = 'left out' if filters('filter_empty_gt') else 'in'
