@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from tiny.pictures import jpeg, photograph
+from torch.utils.data import DataLoader
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import pil_to_tensor, resized_crop
 
@@ -62,6 +63,14 @@ def test_a_worker_writes_into_shared_memory_once(tmp_path, workers, monkeypatch)
         assert batch['inputs'].shape == (3, 3, 16, 16) and batch['inputs'].is_shared() == bool(workers)
         for image, sample in zip(batch['inputs'], batch['data_samples'], strict=True):
             assert torch.equal(image, loader.dataset[sample.sample_key[2]]['inputs'])
+
+
+def test_in_a_worker_it_lies_in_shared_memory_before_it_is_sent(tmp_path):
+    (tmp_path / 'a.jpg').write_bytes(jpeg(photograph(60, 50)))
+    dataset = UnlabelledImages(str(tmp_path), [dict(type='mae_plugin.PackUnlabelled')])
+    for workers in (0, 1):
+        loader = DataLoader(dataset, num_workers=workers, collate_fn=lambda batch: batch.whole.is_shared())
+        assert [*loader] == [bool(workers)]
 
 
 def forbid_tensors(samples):
