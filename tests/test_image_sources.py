@@ -1,5 +1,6 @@
 """Folder, list, tar and zip give the same images, and say what is wrong when they give none."""
 
+import errno
 import os
 import pickle
 import subprocess
@@ -9,6 +10,7 @@ import zipfile
 
 import pytest
 
+from mae_plugin.datasets import storage
 from mae_plugin.datasets.image_sources import open_source
 
 EXTENSIONS = {'.png', '.jpg'}
@@ -217,3 +219,18 @@ def test_files_that_are_no_source(folder, tar, tmp_path):
     assert 'damaged zip' in error(ValueError, tmp_path / 'bad.zip', EXTENSIONS)
     make_zip(folder, tmp_path / 'lzma.zip', zipfile.ZIP_LZMA)
     assert 'another method than deflate' in error(ValueError, tmp_path / 'lzma.zip', EXTENSIONS)
+
+
+def test_a_stale_handle_of_an_archive_is_opened_anew(tar, monkeypatch):
+    source = open_source(str(tar), EXTENSIONS)
+    expected, pread, stale = read_all(source), os.pread, source._opened(str(tar)).fileno()
+    kept = source._opened(str(tar))  # so that its number is not given to the next
+
+    def fail(descriptor, *rest):
+        if descriptor == stale:
+            raise OSError(errno.ESTALE, 'Stale file handle')
+        return pread(descriptor, *rest)
+
+    monkeypatch.setattr(os, 'pread', fail)
+    monkeypatch.setattr(storage, '_FIRST_PAUSE', .001)
+    assert read_all(source) == expected and not kept.closed
