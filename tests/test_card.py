@@ -39,7 +39,7 @@ def test_what_it_says():
     assert found['decoder'] == dict(type='MAEDecoder', decoder_embed_dim=32, decoder_depth=2, decoder_num_heads=4,
                                     mlp_ratio=4., bf16_residual=False)
     assert found['target'] == dict(type='PixelTarget', norm_pix=True)
-    assert found['masking'] == dict(type='RandomMasking', mask_ratio=.75)
+    assert found['masking'] == dict(type='RandomMasking', mask_ratio=.75, pred_ratio=None)
     assert found['versions'].keys() == {'mae_plugin', 'python', 'torch', 'timm', 'mmengine', 'mmcv'}
     assert found['versions']['torch'] == torch.__version__ and type(found['versions']['torch']) is str
     assert found['config']['model']['backbone']['num_heads'] == 3

@@ -68,12 +68,12 @@ def test_with_keys_the_mask_depends_on_nothing_else():
         assert not torch.equal(whole[:1], masking(torch.zeros(1, 3, 8, 8), (4, 4), [other]).ids_shuffle)
 
 
-def test_keys_may_come_as_one_tensor():
+def test_keys_may_come_as_one_tensor_by_name():
     samples, imgs = [sample(3, 2, i) for i in range(6)], torch.zeros(6, 3, 8, 8)
     keys = sample_keys(samples)
     assert keys.tolist() == [[3, 2, i] for i in range(6)] and sample_keys([BaseDataElement()]) is None
     expected = RandomMasking(.75)(imgs, (4, 4), samples).ids_shuffle
-    assert torch.equal(RandomMasking(.75)(imgs, (4, 4), keys).ids_shuffle, expected)
+    assert torch.equal(RandomMasking(.75)(imgs, (4, 4), dict(sample_key=keys)).ids_shuffle, expected)
 
 
 def test_a_key_for_some_samples_only_is_refused():

@@ -12,7 +12,7 @@ from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from mae_plugin.models import MaskedAutoencoder
-from mae_plugin.models.masking import sample_keys
+from mae_plugin.models.masking import sample_tensors
 
 from .optim_wrapper import AutocastOptimWrapper
 
@@ -85,8 +85,9 @@ class GraphedStep:
     The first steps run as they are; then one is recorded, and launched again for each batch. Images and sample keys
     are copied to where the recorded step reads them, and learning rates likewise, rounded to float32. A batch of
     another shape, and whatever cannot be recorded, take the plain step with one warning. After the optimizer has loaded
-    a state, the step is recorded anew. Parts of the model see the keys alone as ``data_samples``, int64 (B, 3); one
-    that asks for more makes the run go on with the plain step. Of a graph that reads the losses in place, copies are
+    a state, and when the share of hidden patches has changed, the step is recorded anew. Parts of the model see as
+    ``data_samples`` the tensors of :func:`~mae_plugin.models.masking.sample_tensors` alone, by name; one that asks for
+    more makes the run go on with the plain step. Of a graph that reads the losses in place, copies are
     returned.
 
     Args:
@@ -97,6 +98,7 @@ class GraphedStep:
 
     def __init__(self, model: MaskedAutoencoder, optim_wrapper: OptimWrapper, recorder) -> None:
         self.train_step, self.optim_wrapper, self.recorder = model.train_step, optim_wrapper, recorder
+        self.masking, self.mask_ratio = model.masking, getattr(model.masking, 'mask_ratio', None)
         self.decode = getattr(model.data_preprocessor, 'decode', lambda data: data)  # not a part of the graph
         self.optimizer = optim_wrapper.optimizer
         self.device = next(model.parameters()).device
@@ -110,7 +112,7 @@ class GraphedStep:
 
     def reset(self) -> None:
         """Forget the recorded step, whose memory is no longer that of the optimizer."""
-        self.static: dict[str, Tensor | None] | None = None
+        self.static: dict[str, Tensor] | None = None
         self.replay: Step | None = None
         self.steps = 0
         for state in self.optimizer.state.values():  # where a step without fused AdamW left it on the CPU
@@ -137,7 +139,7 @@ class GraphedStep:
             if not self.off and self._load(data):
                 count = optim_wrapper._inner_count
                 try:
-                    outputs = self._run(lambda: self.train_step(self.static, optim_wrapper))
+                    outputs = self._run(lambda: self.train_step(self._recorded_data(), optim_wrapper))
                     optim_wrapper._inner_count = count + 1  # a replay does not run the wrapper
                     return {name: value.detach().clone() for name, value in outputs.items()}
                 except Exception as error:  # recording fails in many ways; an error of the user's fails again below
@@ -157,17 +159,19 @@ class GraphedStep:
 
     def _load(self, data: dict) -> bool:
         """Copy a batch to where the recorded step reads it; False if that step is not for this batch."""
+        if (ratio := getattr(self.masking, 'mask_ratio', None)) != self.mask_ratio:
+            self.mask_ratio = ratio
+            self.reset()
         if self.replay is not None and self._settings() != self.settings:
             self._switch_off('settings of the optimizer other than the learning rate have changed')
             return False
-        imgs, keys = data['inputs'], sample_keys(data.get('data_samples'))
+        imgs = data['inputs']
         shapes = {tuple(imgs.shape[1:])} if isinstance(imgs, Tensor) else {tuple(img.shape) for img in imgs}
         if len(shapes) == 1 and not isinstance(imgs, Tensor):
             imgs = torch.stack(imgs)
-        batch = dict(inputs=imgs, data_samples=keys)
+        batch = dict(inputs=imgs, **sample_tensors(data.get('data_samples')))
         if self.static is None and len(shapes) == 1:
-            self.static = {name: None if x is None else torch.empty_like(x, device=self.device)
-                           for name, x in batch.items()}
+            self.static = {name: torch.empty_like(x, device=self.device) for name, x in batch.items()}
         if len(shapes) > 1 or _layout(batch) != _layout(self.static):
             if not self.warned_of_shape:
                 _warn(f'a batch of {len(imgs)} images of {sorted(shapes)} is not of the recorded shape: such batches '
@@ -175,10 +179,13 @@ class GraphedStep:
                 self.warned_of_shape = True
             return False
         for name, x in batch.items():
-            if x is not None:
-                x = x.pin_memory() if name == 'data_samples' and self.device.type == 'cuda' and not x.is_cuda else x
-                self.static[name].copy_(x, non_blocking=True)
+            x = x.pin_memory() if name != 'inputs' and self.device.type == 'cuda' and not x.is_cuda else x
+            self.static[name].copy_(x, non_blocking=True)
         return True
+
+    def _recorded_data(self) -> dict:
+        samples = {name: x for name, x in self.static.items() if name != 'inputs'}
+        return dict(inputs=self.static['inputs'], data_samples=samples or None)
 
     def _settings(self) -> list[dict[str, Any]]:
         return [{key: value for key, value in group.items() if key not in ('params', 'lr', 'initial_lr')}
@@ -206,8 +213,8 @@ class GraphedStep:
         _warn(f'{reason}: the run goes on with the plain step')
 
 
-def _layout(batch: dict[str, Tensor | None]) -> list:
-    return [None if x is None else (x.shape, x.dtype) for x in batch.values()]
+def _layout(batch: dict[str, Tensor]) -> dict:
+    return {name: (x.shape, x.dtype) for name, x in batch.items()}
 
 
 def _warn(message: str) -> None:

@@ -5,17 +5,17 @@ from .batch_norm_map import BatchNormMap
 from .data_preprocessor import MAEDataPreprocessor
 from .federated_loss import FederatedLoss
 from .mae_decoder import MAEDecoder
-from .mae_head import PixelReconstructionHead
+from .mae_head import PixelReconstructionHead, ReconstructionHead
 from .masked_autoencoder import MaskedAutoencoder
-from .masking import PatchMask, RandomMasking
+from .masking import Masking, NoMasking, PatchMask, RandomMasking
 from .pretrained import MAEPretrained
 from .rel_pos import DecomposedRelPos, RelPosBias
 from .simple_feature_pyramid import SimpleFeaturePyramid, TapPyramid
-from .targets import PixelTarget
+from .targets import PixelTarget, Target
 from .vit import PlainViT
 
 __all__ = [
     'AttentivePooling', 'BatchNormMap', 'DecomposedRelPos', 'FederatedLoss', 'MAEDataPreprocessor', 'MAEDecoder',
-    'MAEPretrained', 'MaskedAutoencoder', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget', 'PlainViT',
-    'RandomMasking', 'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid'
+    'MAEPretrained', 'MaskedAutoencoder', 'Masking', 'NoMasking', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget',
+    'PlainViT', 'RandomMasking', 'ReconstructionHead', 'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid', 'Target'
 ]

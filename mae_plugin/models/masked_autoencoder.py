@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from mmengine.model import BaseModel
@@ -12,25 +13,35 @@ from torch import Tensor
 
 from ..registry import MODELS
 from .layers import patchify, unpatchify
+from .mae_head import ReconstructionHead
+from .masking import PatchMask, Samples
+
+# What other parts may ask for by the names of their arguments.
+_FACTS = ('img_size', 'patch_size', 'in_chans', 'embed_dim', 'num_prefix_tokens')
 
 
 @MODELS.register_module()
 class MaskedAutoencoder(BaseModel):
     """Hide most of an image, encode the rest, predict what was hidden.
 
-    ``img_size``, ``patch_size``, ``in_chans`` and ``embed_dim`` are given once, on the backbone. The parts whose
-    signature asks for one of them get it from there; the decoder gets ``out_dim`` from the head's target.
+    ``img_size``, ``patch_size``, ``in_chans``, ``embed_dim`` and ``num_prefix_tokens`` are those of the backbone. The
+    parts whose signature asks for one of them get it from there; the decoder gets ``out_dim`` from the head's target.
+
+    Where the data preprocessor has ``nodata=True``, NaN in its images means that there is no data: the backbone sees
+    zeros there, the mean of each channel, and neither targets nor loss look at them.
 
     Args:
         backbone: Encoder, e.g. ``dict(type='mae_plugin.PlainViT', ...)``.
         masking: Which patches are hidden, e.g. ``dict(type='mae_plugin.RandomMasking', mask_ratio=0.75)``.
         neck: Decoder, e.g. ``dict(type='mae_plugin.MAEDecoder')``.
         head: Target and loss, e.g. ``dict(type='mae_plugin.PixelReconstructionHead', target=...)``.
+        corruption: What is done to the images that the backbone sees, while the target is made of the clean ones, e.g.
+            ``dict(type='mae_plugin.GaussianNoise', std=0.5)``; a module ``(imgs, data_samples) -> imgs``.
         data_preprocessor: Usually ``dict(type='mae_plugin.MAEDataPreprocessor', mean=..., std=...)``.
         init_cfg: ``dict(type='mae_plugin.MAEPretrained', checkpoint=...)`` goes on from encoder and decoder of a file.
 
     Raises:
-        ValueError: If a part is given a size that differs from the backbone's.
+        ValueError: If a part is given a size that differs from the backbone's, or does not keep to its contract.
     """
 
     def __init__(self,
@@ -38,18 +49,25 @@ class MaskedAutoencoder(BaseModel):
                  masking: dict,
                  neck: dict,
                  head: dict,
+                 corruption: dict | None = None,
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.backbone = MODELS.build(backbone)
-        facts = {name: getattr(self.backbone, name) for name in ('img_size', 'patch_size', 'in_chans', 'embed_dim')}
+        lacking = [name for name in _FACTS if not hasattr(self.backbone, name)]
+        if lacking:
+            raise ValueError(f'backbone (type={backbone["type"]!r}) has no attribute {", ".join(lacking)}: '
+                             f'MaskedAutoencoder needs {", ".join(_FACTS)}, for the other parts')
+        facts = {name: getattr(self.backbone, name) for name in _FACTS}
         self.masking = MODELS.build(_with_facts(masking, 'masking', facts))
         if 'target' not in head:
             raise ValueError(f"head (type='{head.get('type')}') needs a target, "
                              f"for example target=dict(type='mae_plugin.PixelTarget')")
         target = _with_facts(head['target'], 'head.target', facts)
         self.head = MODELS.build(_with_facts(dict(head, target=target), 'head', facts))
+        self._check_head(head)
         self.neck = MODELS.build(_with_facts(neck, 'neck', dict(facts, out_dim=self.head.target.dim)))
+        self.corruption = None if corruption is None else MODELS.build(_with_facts(corruption, 'corruption', facts))
 
     def init_weights(self) -> None:
         """Initialise the parts, then apply ``init_cfg``, which thus has the last word."""
@@ -91,23 +109,49 @@ class MaskedAutoencoder(BaseModel):
             raise ValueError(f'images are {imgs.size(2)}x{imgs.size(3)}, but model.backbone.img_size is '
                              f'{expected[0]}x{expected[1]}: set it and the size of the crops (in the pipelines of '
                              'train_dataloader and val_dataloader) to the same')
-        mask = self.masking(imgs, self._grid(imgs), data_samples)
-        latents = self.backbone(imgs, mask)
-        pred = self.neck(latents, mask)
+        pred, imgs, mask, _ = self._predict(imgs, data_samples)
         return self.head.loss(pred, imgs, mask, data_samples)
+
+    def _predict(self, imgs: Tensor, data_samples: Samples) -> tuple[Tensor, Tensor, PatchMask, Tensor]:
+        """Predictions (B, P, D), the clean images without NaN, the mask, and the images that the backbone saw."""
+        valid = None
+        if getattr(self.data_preprocessor, 'nodata', False):
+            valid = ~imgs.isnan()
+            imgs = imgs.nan_to_num(0)
+        mask = self.masking(imgs, self._grid(imgs), data_samples)
+        if not isinstance(mask, PatchMask):
+            raise ValueError(f'model.masking is a {type(self.masking).__name__} and returns a {type(mask).__name__}: '
+                             'MaskedAutoencoder wants a mae_plugin.models.PatchMask of it')
+        mask = mask if valid is None else replace(mask, valid=valid)
+        seen = imgs if self.corruption is None else self.corruption(imgs, data_samples)
+        if seen.shape != imgs.shape:
+            raise ValueError(f'model.corruption is a {type(self.corruption).__name__} and makes {tuple(seen.shape)} of '
+                             f'images {tuple(imgs.shape)}: MaskedAutoencoder wants the same shape')
+        pred = self.neck(self.backbone(seen, mask), mask)
+        expected = (imgs.size(0), mask.ids_pred.size(1), self.head.target.dim)
+        if tuple(pred.shape) != expected:
+            raise ValueError(f'model.neck is a {type(self.neck).__name__} and predicts {tuple(pred.shape)}: the mask '
+                             f'and model.head.target, a {type(self.head.target).__name__}, want {expected}')
+        return pred, imgs, mask, seen
 
     @torch.no_grad()
     def predict(self, imgs: Tensor, data_samples: Sequence | None = None) -> list[BaseDataElement]:
-        """For each image a data sample with ``masked_loss`` and, in pixel values squared, ``masked_mse``."""
-        mask = self.masking(imgs, self._grid(imgs), data_samples)
-        pred = self.neck(self.backbone(imgs, mask), mask)
-        losses = self.head.loss_per_image(pred, imgs, mask)
-        errors = self._pixels_of(imgs, mask) - self._pixels_of(self._fill_in(pred, imgs, mask), mask)
-        errors = errors.square().mean(dim=(1, 2))
+        """For each image a data sample with ``masked_loss`` and, in pixel values squared, ``masked_mse``.
+
+        Where the target cannot be turned back into pixels, there is no ``masked_mse``.
+        """
+        pred, imgs, mask, _ = self._predict(imgs, data_samples)
+        fields = dict(masked_loss=self.head.loss_per_image(pred, imgs, mask))
+        if self.head.target.invertible:
+            errors = self._pixels_of(imgs, mask) - self._pixels_of(self._fill_in(pred, imgs, mask), mask)
+            counted = torch.ones_like(errors)
+            if mask.valid is not None:
+                counted = patchify(mask.valid.float(), self.backbone.patch_size, mask.ids_pred)
+            fields['masked_mse'] = (errors.square() * counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2)).clamp(min=1)
         samples = [sample.clone() for sample in data_samples] if data_samples else [BaseDataElement() for _ in imgs]
-        for sample, loss, error in zip(samples, losses, errors, strict=True):
-            sample.set_field(loss, 'masked_loss')
-            sample.set_field(error, 'masked_mse')
+        for i, sample in enumerate(samples):
+            for name, values in fields.items():
+                sample.set_field(values[i], name)
         return samples
 
     @torch.no_grad()
@@ -117,11 +161,18 @@ class MaskedAutoencoder(BaseModel):
         Returns:
             The masked images, hidden patches grey, and the same with the predictions pasted in; each (B, C, H, W).
         """
-        mask = self.masking(imgs, self._grid(imgs), data_samples)
-        pred = self.neck(self.backbone(imgs, mask), mask)
+        pred, imgs, mask, _ = self._predict(imgs, data_samples)
         grey = self._paste(torch.zeros_like(pred), imgs, mask)
         filled = self._fill_in(pred, imgs, mask)
         return tuple(self.data_preprocessor.to_pixels(x).clamp(0, 255) for x in (grey, filled))
+
+    def _check_head(self, cfg: dict) -> None:
+        if not isinstance(self.head, ReconstructionHead):
+            raise ValueError(f'head (type={cfg["type"]!r}) is no ReconstructionHead: MaskedAutoencoder calls its '
+                             'loss() and loss_per_image(); derive it from mae_plugin.models.ReconstructionHead')
+        if not isinstance(getattr(self.head.target, 'dim', None), int):
+            raise ValueError(f'head.target (type={cfg["target"]["type"]!r}) has no whole number dim: the decoder has '
+                             'to know how many numbers to predict for a patch; set self.dim in its constructor')
 
     def _grid(self, imgs: Tensor) -> tuple[int, int]:
         """Patch grid (h, w) of ``imgs``; the backbone refuses sizes that do not divide."""

@@ -1,6 +1,6 @@
 """Which patches the encoder sees, and which are predicted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,25 +8,38 @@ from torch import Tensor, nn
 
 from ..registry import MODELS
 
+SAMPLE_TENSORS = ('sample_key', 'mask_map')  # of the samples, what parts of the model look at
+# Samples of a batch; where a step is recorded, the tensors that their fields make; or nothing.
+Samples = Sequence | Mapping[str, Tensor] | None
+
 
 @dataclass(frozen=True)
 class PatchMask:
-    """A mask over the patches of a batch. B images, L patches, K kept, P predicted.
+    """What of the patches of a batch is seen and what is predicted. B images, L patches, K kept, P predicted.
+
+    In MAE the P predicted patches are the L - K hidden ones. With partial prediction they are fewer; a denoising
+    autoencoder sees and predicts all of them (K = P = L).
 
     Attributes:
-        ids_shuffle: (B, L) all patches, the kept ones first, each part in score order.
+        ids_shuffle: (B, L) all patches, the kept ones first, the predicted ones last.
         num_keep: K.
         grid: (h, w) of the patches, L = h * w.
+        num_pred: P; None for L - K.
+        valid: (B, C, H, W) bool, False where the image has no data, so that nothing is to be learned there; None where
+            all of it counts.
     """
 
     ids_shuffle: Tensor
     num_keep: int
     grid: tuple[int, int]
+    num_pred: int | None = None
+    valid: Tensor | None = None
 
     @classmethod
-    def from_scores(cls, scores: Tensor, num_keep: int, grid: tuple[int, int]) -> 'PatchMask':
-        """Keep the ``num_keep`` lowest of ``scores`` (B, L), in score order."""
-        return cls(scores.argsort(dim=1, stable=True), num_keep, grid)
+    def from_scores(cls, scores: Tensor, num_keep: int, grid: tuple[int, int],
+                    num_pred: int | None = None) -> 'PatchMask':
+        """Keep the ``num_keep`` lowest of ``scores`` (B, L), in score order, and predict the ``num_pred`` highest."""
+        return cls(scores.argsort(dim=1, stable=True), num_keep, grid, num_pred)
 
     @property
     def ids_keep(self) -> Tensor:
@@ -35,8 +48,9 @@ class PatchMask:
 
     @property
     def ids_pred(self) -> Tensor:
-        """(B, P): the patches that are predicted and averaged; in MAE all that are hidden."""
-        return self.ids_shuffle[:, self.num_keep:]
+        """(B, P): the patches that are predicted and averaged, the last of ``ids_shuffle``."""
+        L = self.ids_shuffle.size(1)
+        return self.ids_shuffle[:, (self.num_keep if self.num_pred is None else L - self.num_pred):]
 
     @property
     def ids_restore(self) -> Tensor:
@@ -50,42 +64,51 @@ class PatchMask:
         return (self.ids_restore >= self.num_keep).float()
 
 
-@MODELS.register_module()
-class RandomMasking(nn.Module):
-    """Hide a share of the patches at random, each image on its own (MAE, section 3).
-
-    A strategy of your own overrides :meth:`scores`.
+class Masking(nn.Module):
+    """Hide a share of the patches, each image on its own; which ones, a strategy says by :meth:`scores`.
 
     Args:
         mask_ratio: Share of hidden patches, in (0, 1). ``int(L * (1 - mask_ratio))`` are kept, as the authors do.
+        pred_ratio: Share of the patches that is predicted (partial prediction; CrossMAE, Fu et al., 2024, section 3.3):
+            ``int(L * pred_ratio)``, at least one, those of the hidden ones with the highest scores. None predicts all
+            that is hidden.
 
     Raises:
-        ValueError: If ``mask_ratio`` is not in (0, 1), or a grid leaves no patch to keep or none to hide.
+        ValueError: If ``mask_ratio`` is not in (0, 1), ``pred_ratio`` not in (0, mask_ratio], or a grid leaves no patch
+            to keep or none to hide.
     """
 
-    def __init__(self, mask_ratio: float = 0.75) -> None:
+    def __init__(self, mask_ratio: float = 0.75, pred_ratio: float | None = None) -> None:
         super().__init__()
         if not 0 < mask_ratio < 1:
             raise ValueError(f'mask_ratio is the share of hidden patches and lies between 0 and 1, '
                              f'both excluded; got {mask_ratio}')
-        self.mask_ratio = mask_ratio
+        if pred_ratio is not None and not 0 < pred_ratio <= mask_ratio:
+            raise ValueError(f'pred_ratio={pred_ratio} is the share of predicted patches, which are hidden ones: above '
+                             f'0 and at most mask_ratio={mask_ratio}')
+        self.mask_ratio, self.pred_ratio = mask_ratio, pred_ratio
 
-    def forward(self, imgs: Tensor, grid: tuple[int, int], data_samples: Sequence | None = None) -> PatchMask:
+    def forward(self, imgs: Tensor, grid: tuple[int, int], data_samples: Samples = None) -> PatchMask:
         """Draw a mask for ``imgs`` (B, C, H, W) with patches on ``grid`` (h, w)."""
         L = grid[0] * grid[1]
         num_keep = int(L * (1 - self.mask_ratio))
         if not 0 < num_keep < L:
             raise ValueError(f'mask_ratio={self.mask_ratio} on {L} patches ({grid[0]}x{grid[1]}) keeps {num_keep}: '
                              f'use larger images, smaller patches or another ratio')
-        return PatchMask.from_scores(self.scores(imgs, grid, data_samples), num_keep, grid)
+        num_pred = None if self.pred_ratio is None else min(max(int(L * self.pred_ratio), 1), L - num_keep)
+        return PatchMask.from_scores(self.scores(imgs, grid, data_samples), num_keep, grid, num_pred)
 
-    def scores(self, imgs: Tensor, grid: tuple[int, int], data_samples: Sequence | None = None) -> Tensor:
-        """(B, L): the lowest are kept.
+    def scores(self, imgs: Tensor, grid: tuple[int, int], data_samples: Samples = None) -> Tensor:
+        """(B, L): the lowest are kept. To be written by a strategy, without waiting for the device."""
+        raise NotImplementedError(f'{type(self).__name__} has to say by scores() which patches are kept')
 
-        Samples that carry a ``sample_key`` (seed, epoch, index) get a hash of it and of the patch: the same bits on
-        every device, whatever the batch, the worker or the process. The keys may also come alone, as an int64 tensor
-        (B, 3) in place of ``data_samples``. Without keys, this is exactly one ``torch.rand(B, L)``, which draws the
-        authors' mask for a seed.
+    @staticmethod
+    def noise(imgs: Tensor, grid: tuple[int, int], data_samples: Samples = None) -> Tensor:
+        """(B, L) independent random numbers, one for each patch.
+
+        Samples that carry a ``sample_key`` (seed, epoch, index) get a hash of it and of the patch, int64: the same bits
+        on every device, whatever the batch, the worker or the process. Without keys, this is exactly one
+        ``torch.rand(B, L)``, which draws the authors' mask for a seed.
         """
         B, L = imgs.size(0), grid[0] * grid[1]
         keys = sample_keys(data_samples)
@@ -94,20 +117,52 @@ class RandomMasking(nn.Module):
         return hash_noise(keys, L, imgs.device)
 
 
-def sample_keys(data_samples: Sequence | Tensor | None) -> Tensor | None:
+@MODELS.register_module()
+class RandomMasking(Masking):
+    """Hide patches at random (MAE, section 3); the arguments are those of :class:`Masking`."""
+
+    def scores(self, imgs: Tensor, grid: tuple[int, int], data_samples: Samples = None) -> Tensor:
+        """See :meth:`Masking.noise`."""
+        return self.noise(imgs, grid, data_samples)
+
+
+@MODELS.register_module()
+class NoMasking(nn.Module):
+    """Show and predict every patch: for denoising autoencoders (Vincent et al., 2008), whose task is a corruption."""
+
+    def forward(self, imgs: Tensor, grid: tuple[int, int], data_samples: Samples = None) -> PatchMask:
+        """K = P = L, in image order."""
+        L = grid[0] * grid[1]
+        return PatchMask(torch.arange(L, device=imgs.device).expand(imgs.size(0), L), L, grid, num_pred=L)
+
+
+def sample_keys(data_samples: Samples) -> Tensor | None:
     """The ``sample_key`` of each sample, int64 (B, 3): seed, epoch and index; None if there are none.
 
     Raises:
         ValueError: If only some have one.
     """
-    if data_samples is None or isinstance(data_samples, Tensor):
-        return data_samples
-    keys = [sample.sample_key for sample in data_samples if 'sample_key' in sample]
-    if not keys:
-        return None
-    if len(keys) < len(data_samples):
-        raise ValueError(f'{len(keys)} of {len(data_samples)} samples have a sample_key: give it to all or to none')
-    return torch.tensor(keys, dtype=torch.int64)
+    return sample_tensors(data_samples, ('sample_key', )).get('sample_key')
+
+
+def sample_tensors(data_samples: Samples, names: Sequence[str] = SAMPLE_TENSORS) -> dict[str, Tensor]:
+    """Those of ``names`` that the samples carry, each as one tensor (B, ...): keys int64 (B, 3), maps (B, H, W).
+
+    A mapping of such tensors, which stands for samples where a step is recorded, is returned as it is.
+
+    Raises:
+        ValueError: If only some samples have one.
+    """
+    if not data_samples or isinstance(data_samples, Mapping):
+        return dict(data_samples or {})
+    found = {}
+    for name in names:
+        values = [sample.get(name) for sample in data_samples if name in sample]
+        if values and len(values) < len(data_samples):
+            raise ValueError(f'{len(values)} of {len(data_samples)} samples have a {name}: give it to all or to none')
+        if values:
+            found[name] = torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values)
+    return found
 
 
 def hash_noise(keys: Tensor, length: int, device: torch.device | str = 'cpu') -> Tensor:

@@ -36,10 +36,11 @@ class PlainViT(BaseModule):
         depth: Number of blocks.
         num_heads: Attention heads.
         mlp_ratio: Hidden width of the MLPs over ``embed_dim``.
-        out_type: What ``forward`` returns, always in a tuple: ``raw`` all tokens (B, 1 + L, C) after the final norm;
-            ``cls_token`` (B, C) the class token after it; ``avg_featmap`` (B, C) the mean of the patch tokens, then
-            ``fc_norm``; ``featmap`` a map (B, C, h, w) for each of ``out_indices``, without norm.
-        out_indices: Blocks (from 0, negative from the end) whose output ``featmap`` returns.
+        out_type: What ``forward`` returns, always in a tuple: ``raw`` all tokens (B, 1 + L, C) after each of
+            ``out_indices``, the last of which is the last block, followed by the final norm; ``cls_token`` (B, C) the
+            class token after that norm; ``avg_featmap`` (B, C) the mean of the patch tokens, then ``fc_norm``;
+            ``featmap`` a map (B, C, h, w) for each of ``out_indices``, without norm.
+        out_indices: Blocks (from 0, negative from the end) whose output ``featmap`` and ``raw`` return.
         with_cls_token: Whether to run the class token along. Windows need it off.
         drop_path_rate: Stochastic depth of the last block, rising linearly from 0 at the first.
         drop_path_skips: Do not compute the branches of samples that stochastic depth drops, instead of multiplying them
@@ -99,6 +100,7 @@ class PlainViT(BaseModule):
         convolved = self._block_indexes('conv_block_indexes', conv_block_indexes)
         self._check_options(windowed, window_size, convolved)
         self.grid = self._grid_of(*self.img_size)
+        self.num_prefix_tokens = int(with_cls_token)
 
         self.patch_embed = PatchEmbed(self.patch_size, in_chans, embed_dim)
         if with_cls_token:
@@ -142,13 +144,14 @@ class PlainViT(BaseModule):
         grid = self._grid_of(*imgs.shape[2:])
         x = self._embed(imgs, grid, mask)
         if self.out_type == 'featmap':
-            return self._taps(x, grid)
-        for block in self.blocks:
-            x = block(x, grid)
+            return tuple(self._map(x, grid) for x in self._run(x, grid, self.out_indices))
+        if self.out_type == 'raw':
+            *earlier, x = self._run(x, grid, self.out_indices)
+            return (*earlier, self.norm(x))
+        x, = self._run(x, grid, (self.depth - 1, ))
         if self.out_type == 'avg_featmap':
-            return (self.fc_norm(x[:, int(self.with_cls_token):].mean(dim=1)), )
-        x = self.norm(x)
-        return (x if self.out_type == 'raw' else x[:, 0], )
+            return (self.fc_norm(x[:, self.num_prefix_tokens:].mean(dim=1)), )
+        return (self.norm(x)[:, 0], )
 
     def _embed(self, imgs: Tensor, grid: tuple[int, int], mask: PatchMask | None) -> Tensor:
         """Tokens with their positions, class token first if there is one."""
@@ -162,15 +165,18 @@ class PlainViT(BaseModule):
             x = torch.cat([(self.cls_token + cls_pos).expand(x.size(0), -1, -1), x], dim=1)
         return residual_stream(x, self.bf16_residual)
 
-    def _taps(self, x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, ...]:
-        """The maps (B, C, h, w) after the blocks ``out_indices``; later blocks do not run."""
-        maps = {}
-        for i, block in enumerate(self.blocks[:max(self.out_indices) + 1]):
+    def _run(self, x: Tensor, grid: tuple[int, int], taps: Sequence[int]) -> tuple[Tensor, ...]:
+        """The tokens after each of the blocks ``taps``; later blocks do not run."""
+        tokens = {}
+        for i, block in enumerate(self.blocks[:max(taps) + 1]):
             x = block(x, grid)
-            if i in self.out_indices:
-                patches = x[:, int(self.with_cls_token):]
-                maps[i] = patches.transpose(1, 2).unflatten(2, grid).contiguous()
-        return tuple(maps[i] for i in self.out_indices)
+            if i in taps:
+                tokens[i] = x
+        return tuple(tokens[i] for i in taps)
+
+    def _map(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Tokens as a map (B, C, h, w)."""
+        return x[:, self.num_prefix_tokens:].transpose(1, 2).unflatten(2, grid).contiguous()
 
     def _grid_of(self, height: int, width: int) -> tuple[int, int]:
         if height % self.patch_size[0] or width % self.patch_size[1]:
@@ -206,6 +212,9 @@ class PlainViT(BaseModule):
     def _check_options(self, windowed: tuple[int, ...], window_size: int, convolved: tuple[int, ...]) -> None:
         if self.out_type not in OUT_TYPES:
             raise ValueError(f"out_type='{self.out_type}' is not one of {OUT_TYPES}")
+        if self.out_type == 'raw' and self.out_indices[-1] != self.depth - 1:
+            raise ValueError(f"out_type='raw' with out_indices={list(self.out_indices)}: the last of them has to be "
+                             f'the last block, {self.depth - 1} or -1, whose tokens are normalised')
         if self.out_type == 'cls_token' and not self.with_cls_token:
             raise ValueError("out_type='cls_token' needs with_cls_token=True")
         if bool(windowed) != bool(window_size):
