@@ -3,6 +3,7 @@
 It is a config of ``configs/ablations``, with the ``stages`` of a chain (:mod:`mae_plugin.utils.chain`) and::
 
     title = 'Depth of the decoder'
+    note = 'A tiny model on synthetic scenes.'                     # for the table
     metrics = {'fine-tune': ('finetune', 'accuracy/top1')}         # name of a column: (stage, key in its log)
     sizes = dict(cpu=dict(pretrain={'train_cfg.max_iters': 5000}), gpu=...)  # changes of stages for all cells
     cells = {'1 block': dict(pretrain={'model.neck.decoder_depth': 1}), '2 blocks': {}}  # changes of stages, {}: none
@@ -27,7 +28,7 @@ from typing import Any
 from mae_plugin.utils.chain import Chain, Stage, differences, hash_of, read_stages, table
 from mae_plugin.utils.cli import describe
 
-_SETTINGS = {'title', 'stages', 'metrics', 'sizes', 'cells', 'paper', 'work_dir'}
+_SETTINGS = ('title', 'note', 'stages', 'metrics', 'sizes', 'cells', 'paper', 'work_dir')
 
 
 @dataclass
@@ -72,9 +73,9 @@ class Run:
             return {}
         if not file.is_file():
             from mae_plugin.visualization.report import environment
-            from mae_plugin.weights.checkpoint import read_weights
+            from mae_plugin.weights.safe_load import load_file
             first = next(record for record in self.chain.record.values() if record.get('checkpoint'))
-            state = read_weights(self.folder / first['checkpoint']).state
+            state = load_file(self.folder / first['checkpoint'])['state_dict']
             facts = dict(parameters=sum(tensor.numel() for tensor in state.values()), **environment())
             file.write_text(json.dumps(facts, indent=1))
         return json.loads(file.read_text())
@@ -133,30 +134,24 @@ class Ablation:
         self.size = size or next(iter(sizes))
         if self.size not in sizes:
             raise ValueError(f'{source} has no size {self.size!r}: it has {", ".join(sizes)}')
-        self.title = cfg.get('title', Path(source).stem)
+        self.title, self.note = cfg.get('title', Path(source).stem), cfg.get('note', '')
         self.metrics, self.paper = cfg['metrics'], cfg.get('paper', {})
         top = Path(work_dir or cfg.get('work_dir') or 'work_dirs/ablations')
         self.folder = top / f'{Path(source).stem}_{self.size}'
         self.failures: dict[tuple[str, int], str] = {}
-        self.runs: list[Run] = []
-        for cell, changes in {'': {}, **cfg['cells']}.items():  # '': the default, only to compare with
-            for seed in range(seeds if cell else 1):
-                try:
-                    chain = Chain(_stages(cfg['stages'], (sizes[self.size], _for_size(changes, self.size, sizes)), seed,
-                                          options, source), top)
-                except (ValueError, KeyError) as error:
-                    raise ValueError(f'{source}, cell {cell!r}: {describe(error)}' if cell else
-                                     f'{source}: {describe(error)}') from error
-                if cell:
-                    chain.move_to(top / 'runs' / _hash(chain))
-                    self.runs.append(Run(cell, seed, chain))
-                else:
-                    self.default = chain
-        names = [name for name in self.default.stages]
-        for column, (stage, _) in self.metrics.items():
-            if stage not in names:
-                raise ValueError(f'{source}: metrics[{column!r}] is of {stage!r}, which is no stage: '
-                                 f'{", ".join(names)}')
+
+        def build(changes: dict[str, dict], seed: int, where: str) -> Chain:
+            try:
+                changes = (sizes[self.size], _for_size(changes, self.size, sizes))
+                chain = Chain(_stages(cfg['stages'], changes, seed, options, source), top, rerun=True)
+            except (ValueError, KeyError) as error:
+                raise ValueError(f'{where}: {describe(error)}') from error
+            chain.move_to(top / 'runs' / _hash(chain))
+            return chain
+
+        self.default = build({}, 0, source)  # to compare with; run only if it is a cell, too
+        self.runs = [Run(cell, seed, build(changes, seed, f'{source}, cell {cell!r}'))
+                     for cell, changes in cfg['cells'].items() for seed in range(seeds)]
 
     def plan(self, only: Sequence[str] = ()) -> str:
         """A table of what will be done, with what makes each cell another than the default."""
@@ -183,11 +178,19 @@ class Ablation:
             print(f'== {self.title}: {run.cell}, seed {run.seed}, in {run.folder}', flush=True)
             try:
                 run.chain.run()
+                self._check_metrics(run)
             except Exception as error:
                 self.failures[run.cell, run.seed] = describe(error)
                 print(f'== {run.cell}, seed {run.seed} failed: {describe(error)}', flush=True)
             self.write()
         self.write()
+
+    def _check_metrics(self, run: Run) -> None:
+        for column, (stage, key) in self.metrics.items():
+            if run.metric(stage, key) is None:
+                known = run.chain.record[stage]['metrics']
+                raise ValueError(f'metrics[{column!r}]: stage {stage!r} logged no {key!r}; it logged '
+                                 f'{", ".join(known) or "nothing"}')
 
     def rows(self) -> list[Row]:
         """What is known, in the order of the cells."""
@@ -230,7 +233,7 @@ class Ablation:
         lines.insert(1, ['---'] + ['---:'] * (len(lines[0]) - 1))
         text = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
         failed = ''.join(f'\n{cell}, seed {seed}, failed: {reason}\n' for (cell, seed), reason in self.failures.items())
-        return f'{self._what_was_run()}\n\n{text}\n{failed}'
+        return f'{self.note}\n{self._what_was_run()}\n\n{text}\n{failed}'.lstrip()
 
     def _what_was_run(self) -> str:
         amounts = [f'{name} {self.default.amount(stage)[0]}' for name, stage in self.default.stages.items()]
@@ -271,7 +274,11 @@ def _check(cfg: dict[str, Any], source: str) -> None:
             raise ValueError(f'{source} is not an ablation: it has no {name}; see mae_plugin/utils/ablation.py')
     unknown = [name for name in cfg if name not in _SETTINGS]
     if unknown:
-        raise ValueError(f'{source}: an ablation has no {unknown[0]!r}; it has {", ".join(sorted(_SETTINGS))}')
+        raise ValueError(f'{source}: an ablation has no {unknown[0]!r}; it has {", ".join(_SETTINGS)}')
+    stages = [entry.get('name') for entry in cfg['stages']]
+    for column, (stage, _) in cfg['metrics'].items():
+        if stage not in stages:
+            raise ValueError(f'{source}: metrics[{column!r}] is of {stage!r}, which is no stage: {", ".join(stages)}')
     for cell, columns in cfg.get('paper', {}).items():
         if cell not in cfg['cells'] or not set(columns) <= set(cfg['metrics']):
             raise ValueError(f'{source}: paper[{cell!r}]={columns} is of no cell ({", ".join(cfg["cells"])}) or of no '

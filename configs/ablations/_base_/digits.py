@@ -2,6 +2,7 @@
 # paper, 75 % of the patches are hidden, targets are raw pixels, and the decoder has half the encoder's width. Then all
 # weights are fine-tuned, or one layer on the frozen class token is trained, with 4,000 labelled scenes or more.
 work_dir = 'work_dirs/ablations'
+note = "A very small model on synthetic scenes: it shows the tool and tendencies, not the paper's numbers."
 metrics = {'fine-tune': ('finetune', 'accuracy/top1'), 'linear': ('linear', 'accuracy/top1')}
 stages = [
     dict(
