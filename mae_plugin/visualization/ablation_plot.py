@@ -31,7 +31,8 @@ def plot_rows(rows: Sequence[Row], columns: Sequence[str], title: str, file: Pat
                 axes.plot([place] * len(row.values[column]), row.values[column], 'o', color=MAE, markersize=4)
             if numbers and min(numbers) > 0 and max(numbers) / min(numbers) > 12:
                 axes.set_xscale('log')
-            axes.set_xticks(places, [row.cell for row in rows], rotation=0 if numbers else 20)
+            axes.set_xticks(places, [row.cell for row in rows], rotation=30, ha='right', rotation_mode='anchor')
+            axes.tick_params(labelsize=8)
             axes.minorticks_off()
             axes.set_title(column, loc='left', fontsize=10)
             axes.set_xlabel(title, fontsize=9)
