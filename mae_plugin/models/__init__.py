@@ -2,12 +2,14 @@
 
 from .attentive_pooling import AttentivePooling
 from .batch_norm_map import BatchNormMap
+from .corruptions import Corruption, GaussianNoise, MaskingNoise, SaltAndPepper
 from .data_preprocessor import MAEDataPreprocessor
 from .federated_loss import FederatedLoss
 from .mae_decoder import MAEDecoder
 from .mae_head import PixelReconstructionHead, ReconstructionHead
 from .masked_autoencoder import MaskedAutoencoder
 from .masking import Masking, NoMasking, PatchMask, RandomMasking
+from .masks import BlockMasking, FileMasking, GridMasking, MapMasking, RegionMasking
 from .pretrained import MAEPretrained
 from .rel_pos import DecomposedRelPos, RelPosBias
 from .simple_feature_pyramid import SimpleFeaturePyramid, TapPyramid
@@ -15,7 +17,9 @@ from .targets import PixelTarget, Target
 from .vit import PlainViT
 
 __all__ = [
-    'AttentivePooling', 'BatchNormMap', 'DecomposedRelPos', 'FederatedLoss', 'MAEDataPreprocessor', 'MAEDecoder',
-    'MAEPretrained', 'MaskedAutoencoder', 'Masking', 'NoMasking', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget',
-    'PlainViT', 'RandomMasking', 'ReconstructionHead', 'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid', 'Target'
+    'AttentivePooling', 'BatchNormMap', 'BlockMasking', 'Corruption', 'DecomposedRelPos', 'FederatedLoss',
+    'FileMasking', 'GaussianNoise', 'GridMasking', 'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained', 'MapMasking',
+    'MaskedAutoencoder', 'Masking', 'MaskingNoise', 'NoMasking', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget',
+    'PlainViT', 'RandomMasking', 'ReconstructionHead', 'RegionMasking', 'RelPosBias', 'SaltAndPepper',
+    'SimpleFeaturePyramid', 'TapPyramid', 'Target'
 ]
