@@ -183,6 +183,12 @@ def test_regions_by_colour_alone_are_the_colours():
     assert torch.equal(regions, torch.tensor([0] * 5 + [1] * 3).expand(8, -1))
 
 
+def test_regions_are_of_means():
+    """k-means of six numbers by hand: from the centres 5 and 7 to 4.25 and 13.5, then 4.8 and 20."""
+    imgs = torch.tensor([0., 5, 6, 6, 7, 20]).expand(1, 3, 1, 6)
+    assert RegionMasking((1, 2), 0).regions(imgs, (1, 6)).tolist() == [[0, 0, 0, 0, 0, 1]]
+
+
 def test_all_regions_but_one_are_hidden_or_kept_whole():
     imgs, data_samples = images(50), samples(50)
     masking = RegionMasking(mask_ratio=.6)
