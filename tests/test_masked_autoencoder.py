@@ -264,3 +264,18 @@ def test_a_decoder_says_how_many_tokens_it_wants(tiny_mae):
     mask = tiny_mae.masking(torch.zeros(2, 3, 64, 64), (4, 4))
     with pytest.raises(ValueError, match='gives 9 tokens.*wants 1 before the patches, then the 4 visible.* or all 16'):
         tiny_mae.neck((torch.zeros(2, 9, 48), ), mask)
+
+
+@pytest.mark.parametrize('part, known, other', [
+    ('masking', 'RandomMasking', 'PixelTarget'), ('neck', 'MAEDecoder', 'PlainViT'),
+    ('backbone', 'PlainViT', 'MAEDecoder'), ('head', 'PixelReconstructionHead', 'PixelTarget'),
+    ('head.target', 'PixelTarget', 'PlainViT')])
+def test_an_unknown_name_lists_what_could_stand_there(part, known, other):
+    cfg = tiny_mae_cfg()
+    at = cfg
+    for key in part.split('.'):
+        at = at[key]
+    at['type'] = 'mae_plugin.Unknown'
+    with pytest.raises(KeyError, match=f"model.{part}.type='mae_plugin.Unknown'.*mae_plugin.{known}") as error:
+        MODELS.build(cfg)
+    assert other not in str(error.value)
