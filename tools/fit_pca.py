@@ -21,7 +21,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='a config of pretraining')
-    parser.add_argument('--out', required=True, metavar='FILE.npz', help='where to write mean, components and variances')
+    parser.add_argument('--out', required=True, metavar='FILE.npz', help='where mean, components and variances go')
     parser.add_argument('--images', type=int, default=10_000, metavar='N', help='crops to look at; default: 10000')
     parser.add_argument('--cfg-options', nargs='+', action='extend', default=[], metavar='KEY=VALUE',
                         help='change settings of the config, as in tools/train.py')
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
     """Fit and write."""
     args = parse_args(argv)
     if args.images < 1 or Path(args.out).suffix != '.npz':
-        raise ValueError(f'--images {args.images} --out {args.out}: at least one image and a file named .npz are needed')
+        raise ValueError(f'--images {args.images} --out {args.out}: give at least one image and a file named .npz')
     cfg = run_config.load_config(args.config, args.cfg_options)
     import numpy as np  # after --help, for what follows takes seconds
     from timm.layers import to_2tuple
@@ -63,7 +63,7 @@ def _images(cfg, count: int, facts: dict) -> Iterator:
     from mae_plugin.datasets.prepare import prepare_data
     prepare_data(cfg)
     run_config.fill_in_size(cfg, cfg.train_dataloader.dataset)
-    loader = Runner.build_dataloader(dict(cfg.train_dataloader, persistent_workers=False), seed=0)
+    loader = Runner.build_dataloader(dict(cfg.train_dataloader, persistent_workers=False, pin_memory=False), seed=0)
     preprocessor = MODELS.build(cfg.model.data_preprocessor).to(get_device())
     mean, std = (getattr(preprocessor, name).flatten().tolist() for name in ('mean', 'std'))
     facts.update(in_chans=len(mean), pixel_mean=mean, pixel_std=std)

@@ -8,4 +8,4 @@ _base_ = ['../pretrain/mae_vit-mini-p8_digits.py']
 model = dict(head=dict(
     _delete_=True,
     type='mae_plugin.TokenPredictionHead',
-    target=dict(type='mae_plugin.DALLETarget', encoder=dict(n_hid=16, n_blk_per_group=1, vocab_size=64))))
+    target=dict(type='mae_plugin.DALLETarget', encoder=dict(n_hid=8, n_blk_per_group=1, vocab_size=64))))
