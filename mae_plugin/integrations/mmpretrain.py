@@ -85,7 +85,7 @@ class DALLETarget(TokenTarget):
         if checkpoint is None:
             warn_of_random_weights('head.target, a DALLETarget,', 'set checkpoint=FILE')
         else:
-            load_frozen(network, checkpoint)
+            self.files = load_frozen(network, checkpoint)
         self.dim = network.blocks.output.conv.w.size(0)
         # As it was trained: values from 0 to 1 are mapped to 0.1 to 0.9, where the logit-Laplace distribution is fine.
         self._encoder = FrozenNetwork(network, pixel_mean, pixel_std, mean=[-.125], std=[1.25])

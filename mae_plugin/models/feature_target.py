@@ -53,7 +53,7 @@ class FeatureTarget(Target):
             raise ValueError(f'head.target.teacher={teacher!r} sees images of {channels} channels, the backbone has '
                              f'in_chans={in_chans}: take another teacher, or one of the other targets')
         if checkpoint is not None:
-            load_frozen(network, checkpoint)
+            self.files = load_frozen(network, checkpoint)
         elif not pretrained:
             warn_of_random_weights(f'head.target.teacher={teacher!r}', 'set pretrained=True, or checkpoint=FILE')
         self._teacher = FrozenNetwork(network, pixel_mean, pixel_std,

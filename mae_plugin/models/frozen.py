@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..utils.hashing import file_sha256
 from ..weights.checkpoint import tensors_in
 from ..weights.safe_load import load_file
 
@@ -56,8 +58,8 @@ def resize_map(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(maps, tuple(size), mode='bilinear', antialias=True)
 
 
-def load_frozen(network: nn.Module, checkpoint: str) -> None:
-    """Load all weights of ``network`` from a file of ours to read, see :func:`~mae_plugin.weights.safe_load.load_file`.
+def load_frozen(network: nn.Module, checkpoint: str) -> dict[str, str]:
+    """Load all weights of ``network`` by :func:`~mae_plugin.weights.safe_load.load_file`; returns ``Target.files``.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -68,6 +70,7 @@ def load_frozen(network: nn.Module, checkpoint: str) -> None:
     except RuntimeError as error:
         reason = ' '.join(str(error).split())
         raise ValueError(f'{checkpoint} does not fit {type(network).__name__}: {reason[:300]}') from error
+    return dict(checkpoint=file_sha256(Path(checkpoint).expanduser()))
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..registry import MODELS
+from ..utils.hashing import file_sha256
 from .layers import at_least_float32, patchify
 from .masking import PatchMask
 from .targets import Target
@@ -54,6 +55,7 @@ class PCATarget(Target):
         else:
             given = dict(patch_size=self.patch_size, in_chans=in_chans, pixel_mean=pixel_mean, pixel_std=pixel_std)
             mean, vectors = load_basis(basis, {name: value for name, value in given.items() if value is not None})
+            self.files = dict(basis=file_sha256(Path(basis).expanduser()))
         self.dim = components
         self.register_buffer('mean', mean, persistent=False)
         self.register_buffer('basis', vectors[:, :components].contiguous(), persistent=False)

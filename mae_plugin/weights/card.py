@@ -149,6 +149,7 @@ def _part(part: nn.Module | None, cfg: Mapping | None) -> dict | None:
         # MaskedAutoencoder gives them to its parts.
         for name in ('in_chans', 'num_prefix_tokens', 'pixel_mean', 'pixel_std'):
             facts.pop(name, None)
+        facts |= {name: f'sha256:{sha256}' for name, sha256 in getattr(part, 'files', {}).items()}
     return _json(dict(facts, type=type(part).__name__))
 
 
