@@ -1,10 +1,12 @@
 """Losses by hand and by finite differences, and heads that meet a target of another kind."""
 
 import math
+import re
 
 import pytest
 import torch
 from conftest import tiny_mae_cfg
+from tiny.tools import ROOT
 from torch import nn
 
 from mae_plugin.models import PatchMask, PixelReconstructionHead, Target, TokenPredictionHead, TokenTarget
@@ -102,3 +104,29 @@ def test_a_head_of_another_kind_of_target_is_named(head, target, names):
 def test_settings_of_a_loss_are_checked(kwargs):
     with pytest.raises(ValueError, match='head.(loss_type|beta)='):
         PixelReconstructionHead(Given(torch.zeros(1, 1, 1)), **kwargs)
+
+
+def test_a_tokenizer_of_ones_own_as_the_docs_show_it():
+    """By hand for two patches, and its loss falls."""
+    code, = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/targets.md').read_text(), flags=re.S)
+    try:
+        exec(code, {'__name__': 'my_parts'})
+        model = MODELS.build(dict(tiny_mae_cfg(), head=dict(
+            type='mae_plugin.TokenPredictionHead', target=dict(type='mae_plugin.ColourTokens'))))
+    finally:
+        MODELS.module_dict.pop('ColourTokens', None)
+    imgs = torch.tensor([[-2., 0.], [.1, .2], [.9, -.5]]).view(1, 3, 1, 2).repeat_interleave(16, 2)
+    imgs = imgs.repeat_interleave(16, 3)
+    # Red, green and blue of the first: low, middling, high. Of the second: middling, middling, low (-0.75).
+    assert model.head.target.tokens(imgs, (1, 2)).tolist() == [[0 + 3 + 2, 9 + 3 + 0]]
+    torch.manual_seed(0)
+    model.init_weights()
+    imgs = nn.functional.interpolate(2 * torch.randn(4, 3, 4, 4), (64, 64))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(15):
+        optimizer.zero_grad()
+        losses.append(model(imgs, mode='loss')['loss'])
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[0] < 5 and losses[-1] < .9 * losses[0]

@@ -62,7 +62,7 @@ class PCATarget(Target):
 
     def forward(self, imgs: Tensor, mask: PatchMask) -> Tensor:
         """See :meth:`Target.forward`."""
-        patches = self._patches(imgs, mask)
+        patches = self.patches(imgs, mask)
         with torch.autocast(imgs.device.type, enabled=False):
             return (patches - self.mean.to(patches.dtype)) @ self.basis.to(patches.dtype)
 
