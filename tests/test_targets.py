@@ -159,6 +159,8 @@ def test_components_of_known_data_are_found():
     assert found['eigenvalues'] == pytest.approx(4. ** -torch.arange(8.).numpy(), rel=.05)
     torch.testing.assert_close((torch.from_numpy(found['basis']).T @ axes).abs(), torch.eye(8, dtype=torch.float64),
                                atol=.05, rtol=0)
+    largest = np.abs(found['basis']).argmax(axis=0)
+    assert (found['basis'][largest, np.arange(8)] > 0).all(), 'else the sign would be that of the library'
     again = fit_pca(imgs.split(7), (2, 2))
     assert all((again[name] == found[name]).all() for name in found)
 

@@ -1,6 +1,7 @@
 """Features of a frozen network as target."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import timm
 import torch
@@ -10,7 +11,10 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from ..registry import MODELS
-from .frozen import FrozenNetwork, load_frozen, own_seed, resize_map, warn_of_random_weights
+from ..utils.hashing import file_sha256
+from ..weights.checkpoint import tensors_in
+from ..weights.safe_load import load_file
+from .frozen import FrozenNetwork, own_seed, resize_map, warn_of_random_weights
 from .masking import PatchMask
 from .targets import Target
 
@@ -30,13 +34,15 @@ class FeatureTarget(Target):
         pixel_mean: By which images are normalised; the algorithm passes the data preprocessor's.
         pixel_std: Likewise.
         pretrained: Let timm download the weights.
-        checkpoint: Or a file with all of its weights, by timm's names. With neither, they are random, always the same.
+        checkpoint: Or a file with all of its weights, by timm's names; positions are resampled. With neither, weights
+            are random, always the same ones.
         layer: Which of its intermediate features: of a ViT the block, of a network of stages the stage.
         teacher_size: Size of the image that it sees; None for the model's. With 196, a ViT of patches of 14 has the
             grid of one of 16 with 224.
         norm: Normalise the features of each patch to mean 0 and variance 1, as MaskFeat and data2vec do.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If timm has no such model or no weights for it, or it takes no such images or has no such layer.
     """
 
@@ -47,13 +53,13 @@ class FeatureTarget(Target):
         super().__init__(patch_size, in_chans)
         self.layer, self.norm = layer, norm
         self.size = to_2tuple(img_size if teacher_size is None else teacher_size)
-        network = _create(teacher, self.size, pretrained and checkpoint is None)
+        network = _create(teacher, self.size, pretrained, checkpoint)
         channels = network.pretrained_cfg['input_size'][0]
         if channels != in_chans:
             raise ValueError(f'head.target.teacher={teacher!r} sees images of {channels} channels, the backbone has '
                              f'in_chans={in_chans}: take another teacher, or one of the other targets')
         if checkpoint is not None:
-            self.files = load_frozen(network, checkpoint)
+            self.files = dict(checkpoint=file_sha256(Path(checkpoint).expanduser()))
         elif not pretrained:
             warn_of_random_weights(f'head.target.teacher={teacher!r}', 'set pretrained=True, or checkpoint=FILE')
         self._teacher = FrozenNetwork(network, pixel_mean, pixel_std,
@@ -76,17 +82,24 @@ class FeatureTarget(Target):
             x, indices=[self.layer], stop_early=True, intermediates_only=True)[0])
 
 
-def _create(name: str, size: tuple[int, int], pretrained: bool) -> nn.Module:
-    """A model of timm for images of ``size``, where it has to know."""
+def _create(name: str, size: tuple[int, int], pretrained: bool, checkpoint: str | None) -> nn.Module:
+    """A model of timm for images of ``size``, where it has to know, to which timm fits the weights."""
+    weights = dict(pretrained=pretrained)
+    if checkpoint is not None:
+        tensors, _ = tensors_in(load_file(checkpoint), checkpoint)
+        weights = dict(pretrained=True, pretrained_cfg_overlay=dict(source='', state_dict=tensors))
     try:
         config = get_pretrained_cfg(name)
         sized = dict(img_size=size) if config is not None and config.fixed_input_size else {}
         with own_seed():
-            network = timm.create_model(name, pretrained=pretrained, **sized)
+            network = timm.create_model(name, **weights, **sized)
     except Exception as error:  # no such model, size or weights, no network: timm and the hub have many classes
         near = ', '.join(timm.list_models(f'{name.partition("_")[0]}*')[:5])
-        raise ValueError(f'head.target.teacher={name!r}: timm gives no such model: {str(error).partition(chr(10))[0]}'
-                         + (f'; among its models are {near}' if near else '')) from error
+        of = f' of {checkpoint}' if checkpoint else ''
+        raise ValueError(f'head.target.teacher={name!r}: timm makes no such model{of}: '
+                         f'{" ".join(str(error).split())[:300]}' + (f'; among its models are {near}' if near else '')
+                         ) from error
+    network.pretrained_cfg.pop('state_dict', None)  # a second copy
     if not hasattr(network, 'forward_intermediates'):
         raise ValueError(f'head.target.teacher={name!r} is a {type(network).__name__}, of which timm gives no '
                          'intermediate features (it has no forward_intermediates): take another model')
