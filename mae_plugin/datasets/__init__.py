@@ -4,6 +4,7 @@ from .augment import KeyedColorJitter, KeyedResizeCrop
 from .batch import Batch, collate_batch
 from .label_map_checks import CheckLabelMap
 from .load_image import LoadImage
+from .mask_map import LoadMaskMap
 from .picture import Picture, open_picture
 from .sample_key import SampleKey, generator
 from .samplers import KeyedSampler, RepeatFactorSampler
@@ -13,6 +14,7 @@ from .unlabelled import UnlabelledImages
 
 __all__ = [
     'Batch', 'CheckLabelMap', 'KeyedColorJitter', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedResizeCrop',
-    'KeyedSampler', 'LoadImage', 'LoopFreeRandomResizedCrop', 'PackUnlabelled', 'Picture', 'RepeatFactorSampler',
-    'ResizeCenterCrop', 'SampleKey', 'TimmTransform', 'UnlabelledImages', 'collate_batch', 'generator', 'open_picture'
+    'KeyedSampler', 'LoadImage', 'LoadMaskMap', 'LoopFreeRandomResizedCrop', 'PackUnlabelled', 'Picture',
+    'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey', 'TimmTransform', 'UnlabelledImages', 'collate_batch',
+    'generator', 'open_picture'
 ]

@@ -1,6 +1,7 @@
 """What a masked autoencoder predicts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from timm.layers import to_2tuple
 from torch import Tensor, nn
@@ -22,10 +23,13 @@ class Target(nn.Module):
     Attributes:
         dim: What the decoder has to predict for a patch, D numbers; of a strategy of your own, set in its constructor.
         invertible: Whether :meth:`inverse` makes pixels of predictions.
+        files: SHA-256 of the files it is made of, by the name of the argument. The card of a checkpoint has them in
+            place of the path, so that a run does not go on with another file.
     """
 
     dim: int
     invertible = False
+    files: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, patch_size: int | Sequence[int], in_chans: int = 3) -> None:
         super().__init__()
@@ -50,7 +54,7 @@ class Target(nn.Module):
         """Predictions (B, P, D) as pixels (B, P, p * q * C) of the scale of ``imgs``, if ``invertible``."""
         raise NotImplementedError(f'{type(self).__name__} cannot be turned back into pixels')
 
-    def _patches(self, imgs: Tensor, mask: PatchMask) -> Tensor:
+    def patches(self, imgs: Tensor, mask: PatchMask) -> Tensor:
         """(B, P, p * q * C): the predicted patches, each in the order (row, column, channel)."""
         return patchify(at_least_float32(imgs), self.patch_size, mask.ids_pred)
 
@@ -78,7 +82,7 @@ class PixelTarget(Target):
 
     def forward(self, imgs: Tensor, mask: PatchMask) -> Tensor:
         """See :meth:`Target.forward`."""
-        patches = self._patches(imgs, mask)
+        patches = self.patches(imgs, mask)
         if not self.norm_pix:
             return patches
         mean, std = self._statistics(patches, mask)
@@ -95,7 +99,7 @@ class PixelTarget(Target):
         """
         if not self.norm_pix:
             return at_least_float32(pred)
-        mean, std = self._statistics(self._patches(imgs, mask), mask)
+        mean, std = self._statistics(self.patches(imgs, mask), mask)
         return at_least_float32(pred) * std + mean
 
     def _statistics(self, patches: Tensor, mask: PatchMask) -> tuple[Tensor, Tensor]:
