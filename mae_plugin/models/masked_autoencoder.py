@@ -133,6 +133,8 @@ class MaskedAutoencoder(BaseModel):
         if seen.shape != imgs.shape:
             raise ValueError(f'model.corruption is a {type(self.corruption).__name__} and makes {tuple(seen.shape)} of '
                              f'images {tuple(imgs.shape)}: MaskedAutoencoder wants the same shape')
+        if valid is not None:
+            seen = seen.where(valid, 0)
         pred = self.neck(self.backbone(seen, mask), mask)
         expected = (imgs.size(0), mask.ids_pred.size(1), self.head.target.dim)
         if tuple(pred.shape) != expected:
