@@ -2,10 +2,13 @@
 
 from .attentive_pooling import AttentivePooling
 from .batch_norm_map import BatchNormMap
+from .cross_decoder import CrossMAEDecoder
 from .data_preprocessor import MAEDataPreprocessor
 from .federated_loss import FederatedLoss
+from .linear_decoder import LinearDecoder
 from .mae_decoder import MAEDecoder
 from .mae_head import PixelReconstructionHead, ReconstructionHead
+from .mask_token_vit import MaskTokenViT
 from .masked_autoencoder import MaskedAutoencoder
 from .masking import Masking, NoMasking, PatchMask, RandomMasking
 from .pretrained import MAEPretrained
@@ -15,7 +18,8 @@ from .targets import PixelTarget, Target
 from .vit import PlainViT
 
 __all__ = [
-    'AttentivePooling', 'BatchNormMap', 'DecomposedRelPos', 'FederatedLoss', 'MAEDataPreprocessor', 'MAEDecoder',
-    'MAEPretrained', 'MaskedAutoencoder', 'Masking', 'NoMasking', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget',
-    'PlainViT', 'RandomMasking', 'ReconstructionHead', 'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid', 'Target'
+    'AttentivePooling', 'BatchNormMap', 'CrossMAEDecoder', 'DecomposedRelPos', 'FederatedLoss', 'LinearDecoder',
+    'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained', 'MaskTokenViT', 'MaskedAutoencoder', 'Masking', 'NoMasking',
+    'PatchMask', 'PixelReconstructionHead', 'PixelTarget', 'PlainViT', 'RandomMasking', 'ReconstructionHead',
+    'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid', 'Target'
 ]

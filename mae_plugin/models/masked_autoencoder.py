@@ -18,6 +18,7 @@ from .masking import PatchMask, Samples
 
 # What other parts may ask for by the names of their arguments.
 _FACTS = ('img_size', 'patch_size', 'in_chans', 'embed_dim', 'num_prefix_tokens')
+_MORE_FACTS = ('out_indices', )  # that not every backbone has
 
 
 @MODELS.register_module()
@@ -58,7 +59,7 @@ class MaskedAutoencoder(BaseModel):
         if lacking:
             raise ValueError(f'backbone (type={backbone["type"]!r}) has no attribute {", ".join(lacking)}: '
                              f'MaskedAutoencoder needs {", ".join(_FACTS)}, for the other parts')
-        facts = {name: getattr(self.backbone, name) for name in _FACTS}
+        facts = {name: getattr(self.backbone, name) for name in (*_FACTS, *_MORE_FACTS) if hasattr(self.backbone, name)}
         self.masking = MODELS.build(_with_facts(masking, 'masking', facts))
         if 'target' not in head:
             raise ValueError(f"head (type='{head.get('type')}') needs a target, "

@@ -146,7 +146,7 @@ def _part(part: nn.Module | None, cfg: Mapping | None) -> dict | None:
     if isinstance(part, PlainViT):
         facts |= {name: getattr(part, name) for name in _BUILT}
     else:
-        for name in ('in_chans', 'num_prefix_tokens'):  # MaskedAutoencoder gives them to its parts
+        for name in ('in_chans', 'num_prefix_tokens', 'out_indices'):  # MaskedAutoencoder gives them to its parts
             facts.pop(name, None)
     return _json(dict(facts, type=type(part).__name__))
 
