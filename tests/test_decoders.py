@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from conftest import tiny_mae_cfg
 from mmengine import Config
-from test_fast_step import (  # noqa: F401
-    WARM_UP, StandIn, batch, blocks, dynamo, gradients, graphed, on_gpu, said, trained, wrapped)
+from test_fast_step import WARM_UP, StandIn, batch, blocks, dynamo, gradients, graphed, on_gpu, said, trained, wrapped  # noqa: F401
 from tiny.tools import ROOT
 from torch import nn
 
@@ -86,7 +85,7 @@ def decode_as_the_paper_says(decoder, latents, mask):
 @pytest.mark.parametrize('num_features', [1, 3])
 def test_cross_decoder_is_the_obvious_one(num_features):
     """Values and gradients, of the weights of the features too."""
-    decoder = decoder_of(CrossMAEDecoder, out_indices=range(num_features))
+    decoder = decoder_of(CrossMAEDecoder, num_taps=num_features)
     latents, mask = latents_of(num_features), mask_of(P=4)
     results = []
     for decode in (decode_as_the_paper_says, lambda decoder, *args: decoder(*args)):
@@ -119,7 +118,7 @@ def test_gradients_agree_with_finite_differences():
     assert torch.autograd.gradcheck(block, (x, context))
 
     decoder = randomised(CrossMAEDecoder(32, 16, embed_dim=3, out_dim=2, decoder_embed_dim=4, decoder_depth=2,
-                                         decoder_num_heads=2, out_indices=(0, 1)).double())
+                                         decoder_num_heads=2, num_taps=2).double())
     mask = PatchMask.from_scores(torch.rand(1, 4), 2, (2, 2), 1)
     learned = {name: p for name, p in decoder.named_parameters() if name in (
         'decoder_feature_weights', 'mask_token', 'decoder_embed.weight', 'decoder_blocks.1.norm_context.weight')}
@@ -134,7 +133,7 @@ def test_gradients_agree_with_finite_differences():
 
 def test_each_mask_token_is_decoded_alone():
     """The prediction of a patch does not depend on which others are predicted."""
-    decoder, latents = decoder_of(CrossMAEDecoder, out_indices=(0, 1)), latents_of(2)
+    decoder, latents = decoder_of(CrossMAEDecoder, num_taps=2), latents_of(2)
     full = decoder(latents, mask_of())
     for P in (1, 2, 4):
         torch.testing.assert_close(decoder(latents, mask_of(P=P)), full[:, -P:], rtol=1e-10, atol=1e-12)
@@ -142,7 +141,7 @@ def test_each_mask_token_is_decoded_alone():
 
 def test_features_weigh_by_their_weights():
     """With the weights of one alone it is the decoder of that feature; a feature without weight has no influence."""
-    decoder, latents, mask = decoder_of(CrossMAEDecoder, out_indices=(0, 1)), latents_of(2), mask_of()
+    decoder, latents, mask = decoder_of(CrossMAEDecoder, num_taps=2), latents_of(2), mask_of()
     one = decoder_of(CrossMAEDecoder)
     one.load_state_dict({name: value for name, value in decoder.state_dict().items() if 'feature_weights' not in name})
     with torch.no_grad():
@@ -158,7 +157,7 @@ def test_features_weigh_by_their_weights():
 def test_weights_of_features_begin_at_random_of_their_number():
     torch.manual_seed(0)
     decoder = CrossMAEDecoder(**SIZES, out_dim=10, decoder_embed_dim=4, decoder_depth=100, decoder_num_heads=2,
-                              out_indices=range(64))
+                              num_taps=64)
     decoder.init_weights()
     weights = decoder.decoder_feature_weights
     assert weights.std().item() == pytest.approx(.125, rel=.05) and abs(weights.mean()) < .02
@@ -166,8 +165,8 @@ def test_weights_of_features_begin_at_random_of_their_number():
 
 
 def test_another_number_of_features_is_refused():
-    decoder = decoder_of(CrossMAEDecoder, out_indices=(0, 1))
-    with pytest.raises(ValueError, match='tokens of 1 blocks, the decoder is made for 2.*out_indices'):
+    decoder = decoder_of(CrossMAEDecoder, num_taps=2)
+    with pytest.raises(ValueError, match='tokens of 1 blocks, the decoder is made for those of 2: .*num_taps=1'):
         decoder(latents_of(1), mask_of())
     with pytest.raises(ValueError, match='gives 6 tokens, the decoder wants 1 before the patches, then the 3 visible'):
         decoder(latents_of(2, tokens=6), mask_of())
@@ -177,14 +176,14 @@ def test_the_algorithm_tells_the_decoder_the_number_of_features():
     model = MODELS.build(model_cfg('cross'))
     assert model.backbone.out_indices == (0, 1, 2) and model.neck.decoder_feature_weights.shape == (2, 3)
     cfg = model_cfg('cross')
-    cfg['neck']['out_indices'] = (0, 2)
-    with pytest.raises(ValueError, match='out_indices=.* disagrees with the backbone'):
+    cfg['neck']['num_taps'] = 2
+    with pytest.raises(ValueError, match='neck.num_taps=2 disagrees with the backbone'):
         MODELS.build(cfg)
 
 
 def test_activation_checkpointing_changes_nothing():
-    plain = decoder_of(CrossMAEDecoder, out_indices=(0, 1))
-    other = decoder_of(CrossMAEDecoder, out_indices=(0, 1), with_cp=True)
+    plain = decoder_of(CrossMAEDecoder, num_taps=2)
+    other = decoder_of(CrossMAEDecoder, num_taps=2, with_cp=True)
     latents, mask = latents_of(2), mask_of()
     for decoder in (plain, other):
         decoder(latents, mask).sin().sum().backward()
@@ -393,7 +392,7 @@ def test_our_own_format_holds_all_of_it(name, tmp_path):
     torch.testing.assert_close(again.state_dict(), model.state_dict(), rtol=0, atol=0)
     card = read_weights(path).card
     assert card['backbone']['num_heads'] == 3 and card['backbone']['mlp_ratio'] == 4
-    assert 'out_indices' not in card['decoder']
+    assert 'num_taps' not in card['decoder']
 
 
 def test_one_decoder_is_not_taken_for_another(tmp_path):

@@ -54,7 +54,8 @@ class CrossMAEDecoder(MAEDecoder):
         decoder_depth: Number of blocks, 12 in the paper.
         decoder_num_heads: Attention heads.
         mlp_ratio: See there.
-        out_indices: The blocks of the encoder whose tokens come; the algorithm passes the backbone's.
+        num_taps: Of how many blocks of the encoder the tokens come; the algorithm passes the backbone's
+            ``len(out_indices)``.
         with_cp: See there.
         bf16_residual: See there.
     """
@@ -71,25 +72,25 @@ class CrossMAEDecoder(MAEDecoder):
                  decoder_depth: int = 12,
                  decoder_num_heads: int = 16,
                  mlp_ratio: float = 4.,
-                 out_indices: Sequence[int] = (-1, ),
+                 num_taps: int = 1,
                  with_cp: bool = False,
                  bf16_residual: bool = False,
                  init_cfg: dict | None = None) -> None:
         super().__init__(img_size, patch_size, embed_dim, out_dim, num_prefix_tokens, decoder_embed_dim, decoder_depth,
                          decoder_num_heads, mlp_ratio, with_cp, bf16_residual, init_cfg)
-        self.num_features = len(out_indices)
-        if self.num_features > 1:
-            self.decoder_feature_weights = nn.Parameter(torch.zeros(decoder_depth, self.num_features))
+        self.num_taps = num_taps
+        if self.num_taps > 1:
+            self.decoder_feature_weights = nn.Parameter(torch.zeros(decoder_depth, self.num_taps))
 
     def forward(self, latents: tuple[Tensor, ...], mask: PatchMask) -> Tensor:
         """Predict (B, P, out_dim) for ``mask.ids_pred`` from all of ``latents``, each as in :class:`MAEDecoder`.
 
         Raises:
-            ValueError: If there are more or fewer than ``out_indices``, or one has another number of tokens.
+            ValueError: If there are more or fewer than ``num_taps``, or the last one has another number of tokens.
         """
-        if len(latents) != self.num_features:
-            raise ValueError(f'the backbone gives the tokens of {len(latents)} blocks, the decoder is made for '
-                             f'{self.num_features}: give both the same out_indices')
+        if len(latents) != self.num_taps:
+            raise ValueError(f'the backbone gives the tokens of {len(latents)} blocks, the decoder is made for those '
+                             f'of {self.num_taps}: set model.neck.num_taps={len(latents)}')
         missing_tokens(latents[-1], mask, self.num_prefix_tokens)
         features = self._features(latents)
         pos_embed = resample_pos_embed(self.decoder_pos_embed, self.grid, mask.grid)[0, 1:]
@@ -100,13 +101,13 @@ class CrossMAEDecoder(MAEDecoder):
 
     def _features(self, latents: tuple[Tensor, ...]) -> Sequence[Tensor]:
         """What each block reads, (B, N, decoder_embed_dim): of n features the weighted sum, embedded."""
-        if self.num_features == 1:
+        if self.num_taps == 1:
             return [self.decoder_embed(latents[0])] * len(self.decoder_blocks)
         embedded = self.decoder_embed(torch.stack(latents))
         return (self.decoder_feature_weights @ embedded.flatten(1)).unflatten(1, embedded.shape[1:]).unbind()
 
     def init_weights(self) -> None:
         """As :class:`MAEDecoder`; the weights of the features as the class says."""
-        if self.num_features > 1:
-            nn.init.normal_(self.decoder_feature_weights, std=self.num_features**-.5)
+        if self.num_taps > 1:
+            nn.init.normal_(self.decoder_feature_weights, std=self.num_taps**-.5)
         super().init_weights()
