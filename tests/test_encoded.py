@@ -220,7 +220,7 @@ def log(monkeypatch):
 
 
 def test_one_line_says_which_path_runs(folder, log, monkeypatch):
-    assert UnlabelledImages(folder, CROP, mode='device').mode == 'device'
+    assert UnlabelledImages(folder, CROP, mode='device').reader.mode == 'device'
     assert 'JPEGs are decoded by the GPU (nvJPEG)' in log[-1] and len(log) == 1
     monkeypatch.setattr(unlabelled, 'why_not_on_gpu', why_not_on_gpu)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
