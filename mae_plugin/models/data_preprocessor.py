@@ -17,8 +17,7 @@ _COMPARED = 16  # images of the first batch
 class MAEDataPreprocessor(BaseDataPreprocessor):
     """Stack, move, then normalise: the bytes cross the bus as uint8, a quarter of float32.
 
-    The first batch of a training is compared with ``mean`` and ``std``, on the CPU where it lies; if it is very far
-    from them, a warning says so.
+    The first batch of a training is compared with ``mean`` and ``std``; if it is very far from them, a warning says so.
 
     Args:
         mean: Mean of each channel, in the values of the images: 0 to 255, or those of the files with ``mode='array'``;
@@ -80,7 +79,7 @@ class MAEDataPreprocessor(BaseDataPreprocessor):
             imgs = torch.stack(imgs)
         if imgs.size(1) != self.mean.size(0):
             raise ValueError(f'images have {imgs.size(1)} channels, data_preprocessor.mean has {self.mean.size(0)}')
-        if training and not self._compared:
+        if training and not self._compared:  # once the host may wait for the device; the first step is never recorded
             self._compared = True
             self._compare(imgs)
         data = self.cast_data(dict(data, inputs=imgs))
@@ -89,9 +88,8 @@ class MAEDataPreprocessor(BaseDataPreprocessor):
 
     def _compare(self, imgs: torch.Tensor) -> None:
         """Warn if a channel of the first images is 10 sigma from its mean, or varies by a hundredth or a hundredfold."""
-        if imgs.device.type != 'cpu':  # decoded by the GPU, from JPEGs: the host would have to wait
-            return
-        for channel, (mean, std) in enumerate(zip(self.mean.flatten().tolist(), self.std.flatten().tolist(), strict=True)):
+        known = zip(self.mean.flatten().tolist(), self.std.flatten().tolist(), strict=True)
+        for channel, (mean, std) in enumerate(known):
             values = imgs[:_COMPARED, channel].double()
             values = values[values.isfinite()]
             if len(values) < 2:

@@ -40,9 +40,9 @@ def check_channels(cfg: dict[str, Any]) -> None:
     """
     model = cfg.get('model') or {}
     backbone = model.get('backbone') or {}
-    if not str(backbone.get('type')).startswith('mae_plugin.'):
+    expected = backbone.get('in_chans', 3 if backbone.get('type') == 'mae_plugin.PlainViT' else None)
+    if expected is None:
         return
-    expected = backbone.get('in_chans', 3)
     for name, found in _channels(cfg, model):
         if found != expected:
             raise ValueError(f'{name} disagrees with model.backbone.in_chans={expected}: {found} instead of {expected} '

@@ -128,19 +128,22 @@ def fill_in_size(cfg, dataset: dict) -> None:
 
 
 def fill_in_nodata(cfg, dataset: dict, loader: str = 'train_dataloader') -> None:
-    """Tell the data preprocessor of a masked autoencoder whether unlabelled images have pixels without data.
+    """Tell the data preprocessor of pretraining whether the images have pixels without data.
 
     Raises:
         ValueError: It says something else.
     """
-    kinds = dataset.get('type'), cfg.model.get('type')
-    if kinds != ('mae_plugin.UnlabelledImages', 'mae_plugin.MaskedAutoencoder') or not cfg.model.get('data_preprocessor'):
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    if (dataset.get('type'), preprocessor.get('type')) != ('mae_plugin.UnlabelledImages',
+                                                           'mae_plugin.MAEDataPreprocessor'):
         return
     nodata = (dataset.get('arrays') or {}).get('nodata')
-    if cfg.model.data_preprocessor.setdefault('nodata', nodata is not None) != (nodata is not None):
-        raise ValueError(f'model.data_preprocessor.nodata={cfg.model.data_preprocessor.nodata} disagrees with '
-                         f'{loader}.dataset, whose arrays have nodata={nodata}: leave the first out, and give all data '
-                         'sets the same arrays')
+    if nodata is not None:
+        preprocessor.setdefault('nodata', True)
+    if preprocessor.get('nodata', False) != (nodata is not None):
+        raise ValueError(f'model.data_preprocessor.nodata={preprocessor.get("nodata")} disagrees with {loader}.dataset, '
+                         f'whose arrays have nodata={nodata}: leave the first out, and give all data sets the same '
+                         'arrays')
 
 
 def _share_images(train_loader: dict | None, loader: dict) -> None:
