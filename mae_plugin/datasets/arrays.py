@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch.nn.functional import interpolate
 from torchvision.io import ImageReadMode, decode_png
 
@@ -120,6 +120,8 @@ class ArrayReader:
             return FloatPicture(self._channels_last(values), name, self.bands, self.nodata)
         except ImportError as error:
             raise ImportError(f'to read the image {name}: {error}') from error
+        except UnidentifiedImageError as error:
+            raise ImageReadError(f'cannot read the image {name}: not an image of a known format') from error
         except Exception as error:  # decoders raise many types
             raise ImageReadError(f'cannot read the image {name}: {error} ({type(error).__name__})') from error
 
