@@ -22,12 +22,14 @@ SMALL = ['prepare_data=None', 'model.backbone.img_size=48', 'train_dataloader.nu
 
 @pytest.fixture(scope='module')
 def scenes(tmp_path_factory):
-    """A folder with a few of the built-in scenes below ``data/digit_scenes``, where the configs look for them."""
+    """A folder with a few of the built-in scenes below ``data``, where the configs look for them."""
     pytest.importorskip('sklearn')
     from mae_plugin.datasets.digit_scenes import ensure_digit_scenes
+    from mae_plugin.datasets.spectral_scenes import ensure_spectral_scenes
     folder = tmp_path_factory.mktemp('scenes')
     ensure_digit_scenes(folder / 'data/digit_scenes', pretrain_train=32, pretrain_val=4, detection_train=2,
                         detection_val=2, classification_train=10, classification_val=10)
+    ensure_spectral_scenes(folder / 'data/spectral_scenes', train=32, val=4)
     return folder
 
 
