@@ -173,7 +173,7 @@ def test_other_channels_start_from_weights_of_colour_images(run_tool, tmp_path, 
     options = [f'model.backbone.in_chans={channels}', f'model.data_preprocessor.mean={[2000] * channels}',
                f'model.data_preprocessor.std={[1200] * channels}', 'train_dataloader.dataset.data_root=tiles',
                'train_dataloader.dataset.mode=array', f'+train_dataloader.dataset.channels={channels}',
-               "+model.backbone.init_cfg.type=mae_plugin.MAEPretrained", '+model.backbone.init_cfg.resize=True',
+               '+model.backbone.init_cfg.type=mae_plugin.MAEPretrained', '+model.backbone.init_cfg.resize=True',
                '+model.backbone.init_cfg.checkpoint=rgb/iter_1.pth', 'optim_wrapper.optimizer.lr=0']
     options = [option.replace(' ', '') for option in options]
     code, out, err = run_tool('train', TINY_MAE, '--work-dir', 'new', '--cfg-options', *one, *options)

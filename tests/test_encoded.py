@@ -225,7 +225,7 @@ def test_one_line_says_which_path_runs(folder, log, monkeypatch):
     monkeypatch.setattr(reader, 'why_not_on_gpu', why_not_on_gpu)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     data = UnlabelledImages(folder, CROP, mode='device')
-    assert data.mode == 'fast' and isinstance(data[0]['inputs'], torch.Tensor)
+    assert data.reader.mode == 'fast' and isinstance(data[0]['inputs'], torch.Tensor)
     assert "decoded in the workers, mode 'fast' instead of 'device' (no GPU)" in log[-1] and len(log) == 2
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
@@ -233,7 +233,7 @@ def test_one_line_says_which_path_runs(folder, log, monkeypatch):
     def decode_jpeg(*args, **kwargs):
         raise RuntimeError('torchvision not compiled with nvJPEG support\nException raised from')
     monkeypatch.setattr(encoded, 'decode_jpeg', decode_jpeg)
-    assert UnlabelledImages(folder, CROP, mode='device').mode == 'fast'
+    assert UnlabelledImages(folder, CROP, mode='device').reader.mode == 'fast'
     assert '(torchvision not compiled with nvJPEG support), ' in log[-1] and len(log) == 3
 
 

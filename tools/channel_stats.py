@@ -48,8 +48,8 @@ def settings_of(args: argparse.Namespace) -> dict:
         settings = dict(cfg.train_dataloader.dataset)
         kind = settings.pop('type', None)
         if kind != 'mae_plugin.UnlabelledImages':
-            raise ValueError(f'{args.images} has a train_dataloader.dataset of {kind}, not mae_plugin.UnlabelledImages: '
-                             'name the folder of the images')
+            raise ValueError(f'{args.images} has a train_dataloader.dataset of {kind}, not '
+                             'mae_plugin.UnlabelledImages: name the folder of the images')
         prepare_data(cfg)
     given = dict(mode=args.mode, channels=args.channels, max_images=args.max_images)
     arrays = {name: value for name in ('bands', 'nodata') if (value := getattr(args, name)) is not None}

@@ -19,9 +19,9 @@ class LoadImage:
     In place of OpenMMLab's ``LoadImageFromFile``, whose 16-bit greys become white. Gives ``results['img']`` as uint8
     (H, W, 3) in OpenMMLab's order of channels, blue first; with mode ``'exact'`` or ``'fast'``, as the
     :class:`~.picture.Picture` of which a :class:`~.timm_transforms.TimmTransform` or
-    :class:`~.timm_transforms.LoopFreeRandomResizedCrop` that follows decodes no more than it needs; with ``'array'``, as
-    float32 (H, W, C), where three channels are in the reverse of the file's order, so that ``to_rgb=True`` of the data
-    preprocessor restores it, and other numbers of channels are in the file's.
+    :class:`~.timm_transforms.LoopFreeRandomResizedCrop` that follows decodes no more than it needs. With ``'array'``,
+    as float32 (H, W, C): three channels in the reverse of the file's order, so that ``to_rgb=True`` of the data
+    preprocessor restores it, another number of them in the file's.
 
     Args:
         mode: How these two resize it. ``'exact'``: as Pillow, bit for bit. ``'fast'``: JPEGs by PyTorch, at most a
@@ -49,8 +49,8 @@ class LoadImage:
         self.mode, self.ignore_orientation = mode, ignore_orientation
         self.reader = array_reader(channels, arrays) if mode == 'array' else None
         if self.reader and (self.reader.nodata is None) != (fill is None) or fill is not None and len(fill) != channels:
-            raise ValueError(f'LoadImage: fill={fill!r} with arrays={arrays!r} and channels={channels}: with nodata, and '
-                             'only with it, fill has a number for each channel, those of data_preprocessor.mean')
+            raise ValueError(f'LoadImage: fill={fill!r} with arrays={arrays!r} and channels={channels}: with nodata, '
+                             'and only then, fill has a number for each channel, those of data_preprocessor.mean')
         self.fill = None if fill is None else np.array(fill, np.float32)
 
     def __call__(self, results: dict) -> dict:

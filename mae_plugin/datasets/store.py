@@ -25,7 +25,7 @@ from torch.multiprocessing import start_processes
 from .image_io import ImageReadError
 from .image_sources import open_source
 from .index_cache import Strings
-from .picture import ArrayPicture, JpegPicture, Picture, open_picture, resize_exact, resize_fast
+from .picture import ArrayPicture, JpegPicture, Picture, open_picture, resize_exact
 from .storage import Storage, is_url, only
 
 _VERSION = 1  # of the format: raise it when that changes

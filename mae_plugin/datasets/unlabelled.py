@@ -54,8 +54,8 @@ class UnlabelledImages(Dataset):
             that fsspec knows; or a list of such sources.
         pipeline: transforms, or configs of them.
         data_prefix: folder that the paths of a list are relative to; by default the list's own.
-        extensions: extensions of the files to take from a folder or an archive, in any case; None for those that ``mode``
-            reads.
+        extensions: extensions of the files to take from a folder or an archive, in any case; None for all that
+            ``mode`` reads.
         channels: 3 for RGB, 1 for grey; with mode ``'array'`` any number.
         holdout: share of the images, in [0, 1), that is held out for validation.
         split: ``'train'`` or ``'val'``.
@@ -74,6 +74,7 @@ class UnlabelledImages(Dataset):
             ``KeyedSampler`` and ``KeyedIterTrainLoop``; not with mode ``'device'``.
         repeat_distance: samples of all processes between two crops of an image; as many times ``repeats - 1`` crops lie
             in the memory of the workers.
+        arrays: for ``'array'``, the ``bands`` and ``nodata`` of :class:`~.arrays.ArrayReader`, in a dict.
 
     Raises:
         FileNotFoundError: if ``data_root``, or a file of the list, does not exist.

@@ -17,7 +17,7 @@ _COMPARED = 16  # images of the first batch
 class MAEDataPreprocessor(BaseDataPreprocessor):
     """Stack, move, then normalise: the bytes cross the bus as uint8, a quarter of float32.
 
-    The first batch of a training is compared with ``mean`` and ``std``; if it is very far from them, a warning says so.
+    The first batch of a training is compared with ``mean`` and ``std``; a warning says so if it is very far from them.
 
     Args:
         mean: Mean of each channel, in the values of the images: 0 to 255, or those of the files with ``mode='array'``;
@@ -87,7 +87,7 @@ class MAEDataPreprocessor(BaseDataPreprocessor):
         return data
 
     def _compare(self, imgs: torch.Tensor) -> None:
-        """Warn if a channel of the first images is 10 sigma from its mean, or varies by a hundredth or a hundredfold."""
+        """Warn if a channel of the first images is 10 sigma from its mean, or varies 100 times as much or little."""
         known = zip(self.mean.flatten().tolist(), self.std.flatten().tolist(), strict=True)
         for channel, (mean, std) in enumerate(known):
             values = imgs[:_COMPARED, channel].double()
@@ -96,8 +96,8 @@ class MAEDataPreprocessor(BaseDataPreprocessor):
                 continue
             found, spread = values.mean().item(), values.std().item()
             if abs(found - mean) > 10 * std or spread > 100 * std or 0 < spread < std / 100:
-                print_log(f'the values of channel {channel} in the first batch, {found:.4g} with a standard deviation of '
-                          f'{spread:.4g}, are far from data_preprocessor.mean={mean:.4g} and std={std:.4g}: '
+                print_log(f'the values of channel {channel} in the first batch, {found:.4g} with a standard deviation '
+                          f'of {spread:.4g}, are far from data_preprocessor.mean={mean:.4g} and std={std:.4g}: '
                           'tools/channel_stats.py finds those of your data', 'current', logging.WARNING)
                 return
 

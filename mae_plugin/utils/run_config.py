@@ -141,8 +141,8 @@ def fill_in_nodata(cfg, dataset: dict, loader: str = 'train_dataloader') -> None
     if nodata is not None:
         preprocessor.setdefault('nodata', True)
     if preprocessor.get('nodata', False) != (nodata is not None):
-        raise ValueError(f'model.data_preprocessor.nodata={preprocessor.get("nodata")} disagrees with {loader}.dataset, '
-                         f'whose arrays have nodata={nodata}: leave the first out, and give all data sets the same '
+        raise ValueError(f'model.data_preprocessor.nodata={preprocessor.get("nodata")} disagrees with {loader}.dataset '
+                         f'and its arrays, nodata={nodata}: leave the first out, and give all data sets the same '
                          'arrays')
 
 
