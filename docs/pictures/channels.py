@@ -1,6 +1,6 @@
 """Write docs/images/channels.png: what the model gets of an image of 13 channels with a margin that has no data.
 
-    python docs/pictures/channels.py
+python docs/pictures/channels.py
 """
 
 import sys
