@@ -12,8 +12,7 @@ model = dict(
               935.123],
         std=[1755.17, 1739.19, 1724.41, 1674.86, 1303.48, 591.227, 571.235, 549.305, 540.993, 512.952, 385.597, 330.058,
              225.293]),
-    backbone=dict(img_size=(64, 96), patch_size=(8, 16), in_chans=13),
-    head=dict(target=dict(norm_pix=True)))  # else the few bright patches would be most of the loss
+    backbone=dict(img_size=(64, 96), patch_size=(8, 16), in_chans=13))
 images = dict(mode='array', channels=13, arrays=dict(nodata=0))
 train_dataloader = dict(dataset=dict(data_root='data/spectral_scenes/train', **images))
 val_dataloader = dict(dataset=dict(data_root='data/spectral_scenes/val', **images))
