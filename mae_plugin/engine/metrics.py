@@ -19,6 +19,12 @@ class MaskedReconstruction(BaseMetric):
 
     default_prefix = 'mae'
 
+    def __init__(self, data_range: float = 255, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if data_range <= 0:
+            raise ValueError(f'MaskedReconstruction: data_range={data_range!r} is not above 0')
+        self.data_range = data_range
+
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep ``masked_loss`` and, where there is one, ``masked_mse`` of each sample."""
         self.results += [tuple(float(sample[key]) for key in ('masked_loss', 'masked_mse') if key in sample)
@@ -29,5 +35,5 @@ class MaskedReconstruction(BaseMetric):
         loss, *mse = torch.tensor(results, dtype=torch.float64).mean(dim=0)
         metrics = dict(masked_loss=loss.item())
         if mse:
-            metrics['psnr'] = 10 * torch.log10(255**2 / mse[0]).item()
+            metrics['psnr'] = 10 * torch.log10(self.data_range**2 / mse[0]).item()
         return metrics
