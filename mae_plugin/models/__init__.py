@@ -12,10 +12,12 @@ from .pretrained import MAEPretrained
 from .rel_pos import DecomposedRelPos, RelPosBias
 from .simple_feature_pyramid import SimpleFeaturePyramid, TapPyramid
 from .targets import PixelTarget, Target
+from .timm_vit import TimmViT
 from .vit import PlainViT
 
 __all__ = [
     'AttentivePooling', 'BatchNormMap', 'DecomposedRelPos', 'FederatedLoss', 'MAEDataPreprocessor', 'MAEDecoder',
     'MAEPretrained', 'MaskedAutoencoder', 'Masking', 'NoMasking', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget',
-    'PlainViT', 'RandomMasking', 'ReconstructionHead', 'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid', 'Target'
+    'PlainViT', 'RandomMasking', 'ReconstructionHead', 'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid', 'Target',
+    'TimmViT'
 ]
