@@ -57,8 +57,8 @@ class TimmViT(ViTBackbone):
             ``reg_tokens``, ``init_values``.
 
     Attributes:
-        num_heads, activation, norm_eps: What no tensor tells of the blocks: heads, the MLP's nonlinearity, and what the norms add
-            to the variance. A checkpoint's card says them.
+        num_heads, activation: What no tensor tells of the blocks, so that a checkpoint's card says it: attention heads,
+            and the name of the MLP's nonlinearity.
 
     Raises:
         ValueError: If timm has no such model, it is none that can be taken, or an argument does not fit.
@@ -156,12 +156,11 @@ class TimmViT(ViTBackbone):
         self._is_init = True
 
 
-def facts_of_blocks(blocks: nn.Sequential) -> dict[str, int | float | str]:
-    """``num_heads``, ``activation`` and ``norm_eps`` of timm's blocks, whatever parts these are in."""
+def facts_of_blocks(blocks: nn.Sequential) -> dict[str, int | str]:
+    """``num_heads`` and ``activation`` of timm's blocks, whatever parts these are in."""
     parts = [*blocks[0].named_modules()]
     return dict(num_heads=next(part.num_heads for _, part in parts if hasattr(part, 'num_heads')),
-                activation=next(type(part).__name__ for path, part in parts if path.endswith('act')),
-                norm_eps=next(part.eps for _, part in parts if hasattr(part, 'eps')))
+                activation=next(type(part).__name__ for path, part in parts if path.endswith('act')))
 
 
 def _create(name: str, out_type: str, model_args: dict) -> VisionTransformer:

@@ -63,7 +63,7 @@ class PlainViT(ViTBackbone):
         ValueError: If sizes do not divide, an option is unknown, or options contradict each other.
     """
 
-    activation, norm_eps = 'GELU', LAYER_NORM_EPS  # as other backbones say them, for a checkpoint's card
+    activation = 'GELU'  # for a checkpoint's card, for no tensor tells it
     # Relative positions, layer scale, convolutions between windows and the norm of the pooled features.
     added_by_tasks = re.compile(r'blocks\.\d+\.(attn\.rel_pos\.|ls[12]\.|residual\.)|fc_norm\.')
 

@@ -41,7 +41,6 @@ COMPARED = {
     'num_heads': 'model.backbone.num_heads',  # no tensor tells it
     'mlp_ratio': 'model.backbone.mlp_ratio',
     'activation': 'model.backbone',
-    'norm_eps': 'model.backbone',
     'decoder_num_heads': 'model.neck.decoder_num_heads',
     'target': 'model.head.target',
 }
@@ -49,8 +48,8 @@ OF_DECODER = ('decoder_num_heads', 'target')
 _OF_IMAGES = ('mean', 'std', 'channel_order')
 _TOLERANCE = 0.01  # of mean and std, in pixel values: some write 123.675, some 0.485 * 255, some 123.68
 _TASKS = dict(mmpretrain='classification', mmdet='detection', mmseg='segmentation')
-_BUILT = ('img_size', 'patch_size', 'grid', 'in_chans', 'embed_dim', 'depth', 'out_indices', 'num_heads', 'activation',
-          'norm_eps')
+_BUILT = ('img_size', 'patch_size', 'grid', 'in_chans', 'embed_dim', 'depth', 'out_indices', 'num_heads',
+          'activation')
 
 
 def make_card(model: nn.Module, cfg: Mapping, parents: Sequence[dict] = ()) -> dict:
