@@ -135,7 +135,9 @@ class TimmViT(ViTBackbone):
 
     def _block(self, block: nn.Module, x: Tensor, grid: tuple[int, int]) -> Tensor:
         if self.with_cp and self.training and torch.is_grad_enabled():
-            return torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False, preserve_rng_state=self._draws)
+            # To stop a compiled block early would look like a failure of the compiler to FastStepHook.
+            with torch.utils.checkpoint.set_checkpoint_early_stop(block._compiled_call_impl is None):
+                return torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False, preserve_rng_state=self._draws)
         return block(x)
 
     def init_weights(self) -> None:
