@@ -10,5 +10,12 @@ this combination. ``configs/classification/timm-vit-base-reg4_custom.py`` fine-t
 _base_ = './mae_vit-base-p16_images.py'
 model = dict(
     backbone=dict(
-        _delete_=True, type='mae_plugin.TimmViT', name='vit_base_patch16_reg4_gap_256', img_size=224,
+        _delete_=True,
+        type='mae_plugin.TimmViT',
+        name='vit_base_patch16_reg4_gap_256',
+        img_size=224,
+        patch_size=16,
+        embed_dim=768,  # this and the next two are the name's: stated to be read
+        depth=12,
+        num_heads=12,
         freeze_pos_embed=True))
