@@ -353,7 +353,7 @@ def test_registers_are_named(pretrained, tmp_path):
     state = pretrained.backbone.state_dict()
     state |= {'reg_token': torch.zeros(1, 2, 48), 'pos_embed': torch.zeros(1, 19, 48)}
     torch.save(state, tmp_path / 'a.pth')
-    with pytest.raises(ValueError, match='a.pth does not fit PlainViT: it holds reg_token, which the model has no place for'):
+    with pytest.raises(ValueError, match='a.pth does not fit PlainViT: it holds reg_token, which the model has no'):
         task_backbone(tmp_path / 'a.pth')
 
 

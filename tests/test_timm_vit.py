@@ -315,7 +315,7 @@ def test_half_a_file_is_refused(tmp_path):
 @pytest.mark.parametrize('name', [PLAIN, SWIGLU])
 def test_another_size_of_image(name, tmp_path):
     source = save_pretraining(name, tmp_path / 'a.pth')
-    with pytest.raises(ValueError, match=r'a grid of 4x4 patches, the model has img_size=\(96, 96\) with a grid of 6x6'):
+    with pytest.raises(ValueError, match=r'a grid of 4x4 patches, the model has img_size=\(96, 96\) with a grid of'):
         started(name, tmp_path / 'a.pth', img_size=96)
     model = TimmViT(name, **SIZES | dict(img_size=96), init_cfg=dict(
         type='mae_plugin.MAEPretrained', checkpoint=str(tmp_path / 'a.pth'), resize=True))
@@ -359,8 +359,8 @@ def test_the_card(tmp_path):
 
 
 @pytest.mark.parametrize('name, encoder, positions', [
-    (SWIGLU, '4 registers', 'grid of 4x4'), (PLAIN, 'MLP 192', 'grid of 4x4'), (REGISTERS, '4 registers', 'grid of 4x4'),
-    ('aimv2_large_patch14_224', 'SwiGLU', 'grid of 4x4')])
+    (SWIGLU, '4 registers', 'grid of 4x4'), (PLAIN, 'MLP 192', 'grid of 4x4'),
+    (REGISTERS, '4 registers', 'grid of 4x4'), ('aimv2_large_patch14_224', 'SwiGLU', 'grid of 4x4')])
 def test_inspection(name, encoder, positions, tmp_path):
     save_pretraining(name, tmp_path / 'a.pth')
     facts = inspect_checkpoint(tmp_path / 'a.pth')
@@ -373,8 +373,10 @@ def test_inspection(name, encoder, positions, tmp_path):
 
 @pytest.mark.parametrize('name, changes, message', [
     ('vit_base_patch61_224', {}, "'vit_base_patch61_224' is no model of timm .*; did you mean vit_base_patch16_224 or"),
-    ('swin_tiny_patch4_window7_224', {}, "'swin_tiny_patch4_window7_224': timm does not build it .*TimmViT takes timm's"),
-    ('vit_relpos_base_patch16_224', {}, 'it is a VisionTransformerRelPos; mae_plugin.TimmViT takes'),
+    ('swin_tiny_patch4_window7_224', {}, "'swin_.*': it is of the class SwinTransformer; mae_plugin.TimmViT"),
+    ('vit_relpos_base_patch16_224', {}, 'it is of the class VisionTransformerRelPos; mae_plugin.TimmViT takes'),
+    ('deit_tiny_distilled_patch16_224', {}, 'it is of the class VisionTransformerDistilled; mae_plugin.TimmViT'),
+    ('vit_small_r26_s32_224', {}, 'its HybridEmbed sees more than a patch, so that hidden pixels would leak'),
     ('test_vit', dict(pos_embed='none'), 'it has no position embedding; mae_plugin.TimmViT takes'),
     (PLAIN, dict(embed_dims=3), 'timm does not build it with .*embed_dims .*unexpected keyword argument'),
     (PLAIN, dict(num_classes=3), 'backbone.num_classes is not for a config to set'),
@@ -386,11 +388,6 @@ def test_inspection(name, encoder, positions, tmp_path):
 def test_mistakes(name, changes, message):
     with pytest.raises(ValueError, match=message):
         TimmViT(name, **SIZES | changes)
-
-
-def test_a_stem_that_sees_its_neighbours_is_refused():
-    with pytest.raises(ValueError, match='such as vit_base_patch16_224 or'):
-        TimmViT('vit_small_r26_s32_224', img_size=64, depth=1)
 
 
 def test_wrong_images_are_named(imgs):

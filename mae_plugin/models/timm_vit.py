@@ -25,7 +25,7 @@ _OURS = ('num_classes', 'global_pool', 'fc_norm', 'final_norm', 'patch_drop_rate
 
 @MODELS.register_module()
 class TimmViT(ViTBackbone):
-    """A plain vision transformer of timm, by its name: register tokens, SwiGLU, layer scale, norms of q and k, and so on.
+    """A plain vision transformer of timm, by its name, with registers, SwiGLU, layer scale or what else it has.
 
     The modules are timm's, and so are the names of the parameters, behind ``backbone.``. The forward pass is ours: with
     a mask only the visible patches are embedded and processed; the others are dropped as pixels. Without, the tokens
@@ -53,8 +53,8 @@ class TimmViT(ViTBackbone):
         pretrained: Start from timm's weights of this name, which timm downloads: short for
             ``init_cfg=dict(type='mae_plugin.MAEPretrained', checkpoint='timm://NAME')``.
         init_cfg: Usually ``dict(type='mae_plugin.MAEPretrained', checkpoint=...)``.
-        **model_args: Further arguments of timm's ``VisionTransformer``, such as ``depth``, ``embed_dim``, ``num_heads``,
-            ``reg_tokens``, ``init_values``.
+        **model_args: Further arguments of timm's ``VisionTransformer``, such as ``depth``, ``embed_dim``,
+            ``num_heads``, ``reg_tokens``, ``init_values``.
 
     Attributes:
         num_heads, activation: What no tensor tells of the blocks, so that a checkpoint's card says it: attention heads,
@@ -166,7 +166,7 @@ def facts_of_blocks(blocks: nn.Sequential) -> dict[str, int | str]:
 
 
 def _create(name: str, out_type: str, model_args: dict) -> VisionTransformer:
-    """timm's model without classifier, with the norm that ``out_type`` wants."""
+    """Build timm's model without classifier, with the norm that ``out_type`` wants."""
     ours = [key for key in _OURS if key in model_args]
     if ours:
         raise ValueError(f'backbone.{ours[0]} is not for a config to set: mae_plugin.TimmViT gives it to timm, '
@@ -181,8 +181,10 @@ def _create(name: str, out_type: str, model_args: dict) -> VisionTransformer:
     try:
         vit = timm.create_model(name, num_classes=0, **norms, **model_args)
         reason = _why_not(vit)
-    except (TypeError, AssertionError) as error:  # arguments that this class of timm's does not know
-        reason = f'timm does not build it with {", ".join(model_args)} ({error or type(error).__name__})'
+    except (TypeError, AssertionError) as error:  # arguments that its class does not know: is it the wrong one?
+        with torch.device('meta'):
+            reason = _why_not(timm.create_model(name))
+        reason = reason or f'timm does not build it with {", ".join(model_args)} ({error or type(error).__name__})'
     if reason:
         raise ValueError(f"backbone.name='{name}': {reason}; mae_plugin.TimmViT takes timm's VisionTransformer, with "
                          'one convolution for patches and a position embedding, such as vit_base_patch16_224 or '
@@ -193,10 +195,10 @@ def _create(name: str, out_type: str, model_args: dict) -> VisionTransformer:
 def _why_not(vit: nn.Module) -> str | None:
     """Why ``vit`` is no backbone for masks; None if it is one."""
     if type(vit) is not VisionTransformer:
-        return f'it is a {type(vit).__name__}'
-    proj = getattr(vit.patch_embed, 'proj', None)
-    if not isinstance(vit.patch_embed, PatchEmbed) or not isinstance(proj, nn.Conv2d) or proj.kernel_size != proj.stride:
-        return f'its {type(vit.patch_embed).__name__} sees more than a patch, so that hidden pixels would leak'
+        return f'it is of the class {type(vit).__name__}'
+    stem = vit.patch_embed
+    if not isinstance(stem, PatchEmbed) or stem.proj.kernel_size != stem.proj.stride:
+        return f'its {type(stem).__name__} sees more than a patch, so that hidden pixels would leak'
     if vit.pos_embed is None:
         return 'it has no position embedding'
     return None

@@ -7,9 +7,9 @@ from typing import Any
 def check_sizes(model: dict[str, Any]) -> None:
     """Compare the widths that a task's model config states for the same features.
 
-    What is compared is a ``PlainViT`` or ``TimmViT`` and what reads its maps: mmpretrain's head, ``SimpleFeaturePyramid`` or
-    ``TapPyramid`` with mmdet's heads, ``Feature2Pyramid`` with mmseg's heads. Other backbones and necks are left to
-    themselves.
+    What is compared is a ``PlainViT`` or ``TimmViT`` and what reads its maps: mmpretrain's head,
+    ``SimpleFeaturePyramid`` or ``TapPyramid`` with mmdet's heads, ``Feature2Pyramid`` with mmseg's heads. Other
+    backbones and necks are left to themselves.
     :class:`~mae_plugin.models.MaskedAutoencoder` hands the sizes on, so that nothing can disagree there.
 
     Args:

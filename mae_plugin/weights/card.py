@@ -144,7 +144,8 @@ def _part(part: nn.Module | None, cfg: Mapping | None) -> dict | None:
     parameters = inspect.signature(type(part)).parameters.values()
     facts = {parameter.name: parameter.default for parameter in parameters
              if parameter.default is not inspect.Parameter.empty} | dict(cfg or {})
-    for name in ('init_cfg', 'pretrained', 'with_cp', 'drop_path_skips'):  # the parents say what it was; how, not what is computed
+    # The parents say what it started from; the others are how, not what is computed.
+    for name in ('init_cfg', 'pretrained', 'with_cp', 'drop_path_skips'):
         facts.pop(name, None)
     if isinstance(part, ViTBackbone):
         facts |= {name: getattr(part, name) for name in _BUILT if hasattr(part, name)}

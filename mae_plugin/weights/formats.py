@@ -3,9 +3,9 @@
 Our own names are the hub: a table says how a project's names translate to those of our models (``backbone.``,
 ``neck.``, ``head.``), so that N formats need N tables and no script for a pair. A rule is ``(theirs, ours)``, two
 templates in which ``{n}`` and ``{m}`` stand for numbers, ``{stage}`` for a number and a dot or for nothing, ``{w}`` for
-``weight`` or ``bias``, ``{variant}`` for what some blocks of timm's have, and ``{rest}`` for any remainder. Where a project keeps in three tensors what we keep in one
-(query, key and value), ``theirs`` is a tuple, joined along the first dimension. In both directions the first rule that
-fits counts.
+``weight`` or ``bias``, ``{variant}`` for what some of timm's blocks have, and ``{rest}`` for any remainder. Where a
+project keeps in three tensors what we keep in one (query, key and value), ``theirs`` is a tuple, joined along the first
+dimension. In both directions the first rule that fits counts.
 
 Values are never changed. Positions in particular are carried, not computed anew: mmpretrain's table has its halves
 swapped, and weights that were trained with it need it.
@@ -104,7 +104,8 @@ _AUTHORS = Format(
 
 _TIMM = Format(mark=r'blocks\.\d+\.', rules=_ENCODER + _LAYER_SCALE + _table(
     ('head.{w}', 'head.fc.{w}'), ('reg_token', 'backbone.reg_token'), ('norm_pre.{w}', 'backbone.norm_pre.{w}'),
-    ('patch_embed.norm.{w}', 'backbone.patch_embed.norm.{w}'), ('blocks.{n}.{variant}', 'backbone.blocks.{n}.{variant}'),
+    ('patch_embed.norm.{w}', 'backbone.patch_embed.norm.{w}'),
+    ('blocks.{n}.{variant}', 'backbone.blocks.{n}.{variant}'),
     ('attn_pool.{rest}', 'attn_pool.{rest}')))  # none of ours has one, but it is learned
 
 _PLUGIN = Format(mark=r'backbone\.blocks\.\d+\.', rules=_table(('{rest}', '{rest}')), container='state_dict')
