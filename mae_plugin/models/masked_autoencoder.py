@@ -17,7 +17,7 @@ from .mae_head import ReconstructionHead
 from .masking import PatchMask, Samples
 from .targets import Target
 
-# What other parts may ask for by the names of their arguments.
+# What other parts may ask for by the names of their arguments, besides pixel_mean and pixel_std.
 _FACTS = ('img_size', 'patch_size', 'in_chans', 'embed_dim', 'num_prefix_tokens')
 
 
@@ -26,7 +26,8 @@ class MaskedAutoencoder(BaseModel):
     """Hide most of an image, encode the rest, predict what was hidden.
 
     ``img_size``, ``patch_size``, ``in_chans``, ``embed_dim`` and ``num_prefix_tokens`` are those of the backbone. The
-    parts whose signature asks for one of them get it from there; the decoder gets ``out_dim`` from the head's target.
+    parts whose signature asks for one of them get it from there; the decoder gets ``out_dim`` from the head's target,
+    and any part ``pixel_mean`` and ``pixel_std``, the normalisation of the data preprocessor.
 
     Where the data preprocessor has ``nodata=True``, NaN in its images means that there is no data: the backbone sees
     zeros there, the mean of each channel, and neither targets nor loss look at them.
@@ -60,6 +61,10 @@ class MaskedAutoencoder(BaseModel):
             raise ValueError(f'backbone (type={backbone["type"]!r}) has no attribute {", ".join(lacking)}: '
                              f'MaskedAutoencoder needs {", ".join(_FACTS)}, for the other parts')
         facts = {name: getattr(self.backbone, name) for name in _FACTS}
+        for name in ('mean', 'std'):
+            value = getattr(self.data_preprocessor, name, None)
+            if isinstance(value, Tensor) and not value.is_meta:
+                facts[f'pixel_{name}'] = value.flatten().tolist()
         self.masking = MODELS.build(_with_facts(masking, 'masking', facts))
         if 'target' not in head:
             raise ValueError(f"head (type='{head.get('type')}') needs a target, "
