@@ -64,8 +64,9 @@ class PlainViT(ViTBackbone):
     """
 
     activation = 'GELU'  # for a checkpoint's card, for no tensor tells it
-    # Relative positions, layer scale, convolutions between windows and the norm of the pooled features.
-    added_by_tasks = re.compile(r'blocks\.\d+\.(attn\.rel_pos\.|ls[12]\.|residual\.)|fc_norm\.')
+    # Relative positions, layer scale, convolutions between windows and the norm of the pooled features; and the mask
+    # token of a MaskTokenViT, which most files have not.
+    added_by_tasks = re.compile(r'blocks\.\d+\.(attn\.rel_pos\.|ls[12]\.|residual\.)|fc_norm\.|mask_token$')
 
     def __init__(self,
                  img_size: int | Sequence[int] = 224,
