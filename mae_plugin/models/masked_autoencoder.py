@@ -105,7 +105,7 @@ class MaskedAutoencoder(BaseModel):
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         if mode == 'tensor':
-            return self.backbone(inputs)[-1]
+            return self.backbone(inputs.nan_to_num(0) if self._nodata else inputs)[-1]
         raise ValueError(f"mode='{mode}' is not one of 'loss', 'predict', 'tensor'")
 
     def loss(self, imgs: Tensor, data_samples: Sequence | None = None) -> dict:
@@ -122,10 +122,14 @@ class MaskedAutoencoder(BaseModel):
         pred, imgs, mask, _ = self._predict(imgs, data_samples)
         return self.head.loss(pred, imgs, mask, data_samples)
 
+    @property
+    def _nodata(self) -> bool:
+        return getattr(self.data_preprocessor, 'nodata', False)
+
     def _predict(self, imgs: Tensor, data_samples: Samples) -> tuple[Tensor, Tensor, PatchMask, Tensor]:
         """Predictions (B, P, D), the clean images without NaN, the mask, and the images that the backbone saw."""
         valid = None
-        if getattr(self.data_preprocessor, 'nodata', False):
+        if self._nodata:
             valid = ~imgs.isnan()
             imgs = imgs.nan_to_num(0)
         mask = self.masking(imgs, self._grid(imgs), data_samples)
