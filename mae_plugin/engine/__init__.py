@@ -13,6 +13,7 @@ from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperC
 from .loops import KeyedIterTrainLoop
 from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
+from .reconstruction_hook import ReconstructionHook
 from .robustness import MeanCorruptionError, SynsetAccuracy
 from .throughput import ThroughputHook
 
@@ -21,5 +22,5 @@ __all__ = [
     'DistributedDataParallel', 'FSDPStrategy', 'FastStepHook', 'Float8Hook', 'GraphedStep',
     'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
     'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook',
-    'PlainCheckpointHook', 'SynsetAccuracy', 'ThroughputHook', 'knn_accuracy', 'knn_scores'
+    'PlainCheckpointHook', 'ReconstructionHook', 'SynsetAccuracy', 'ThroughputHook', 'knn_accuracy', 'knn_scores'
 ]
