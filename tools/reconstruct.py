@@ -52,34 +52,34 @@ def main(argv: Sequence[str]) -> None:
     from mmengine.logging import MMLogger
 
     from mae_plugin.utils.run_config import load_config
-    from mae_plugin.visualization.reconstruction import NORMALISED, panel, reconstruct, samples_of, write_index
+    from mae_plugin.visualization import reconstruction as drawing
     from mae_plugin.weights.rebuild import load_autoencoder
     MMLogger.get_instance('mmengine').setLevel('WARNING')
     cfg = None if args.config is None else load_config(args.config)
-    changes = {} if args.mask_ratio is None else dict(mask_ratio=args.mask_ratio)
-    if args.masking:
-        changes['type'] = f'mae_plugin.{args.masking}' if '.' not in args.masking else args.masking
-    model = load_autoencoder(args.checkpoint, cfg, args.norm_pix, changes).to(args.device or get_device())
+    model = load_autoencoder(args.checkpoint, cfg, args.norm_pix, args.mask_ratio, args.masking)
+    model.to(args.device or get_device())
     ratio = getattr(model.masking, 'mask_ratio', None)
-    told = f'{type(model.masking).__name__}' + ('' if ratio is None else f', {ratio:.0%} of the patches hidden')
-    caption = f'{Path(args.checkpoint).name}: {told}, seed {args.seed}.'
-    if getattr(model.head.target, 'norm_pix', False):
-        caption += f' {NORMALISED}'
+    hidden = type(model.masking).__name__ + ('' if ratio is None else f', {ratio:.0%} of the patches hidden')
+    normalised = drawing.is_normalised(model)
+    caption = (f'{Path(args.checkpoint).name}: {hidden}, seed {args.seed}.'
+               + (f' {drawing.NORMALISED}' if normalised else ''))
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     made: dict[str, float] = {}
-    for path, sample in samples_of(args.images, model, cfg, args.checkpoint, args.seed, args.max_images):
+    for path, sample in drawing.samples_of(args.images, model, args.seed, args.max_images):
         if not isinstance(sample, dict):
             print(f'skipped: {sample}', file=sys.stderr)
             continue
-        pictures = reconstruct(model, [sample], args.bands)
+        pictures = drawing.reconstruct(model, [sample], args.bands)
         stem, number = Path(path).stem, 1
         while (name := f'{stem}.png' if number == 1 else f'{stem}-{number}.png') in made:  # of several folders
             number += 1
-        panel(path, pictures).to_image().save(out / name)
+        out.mkdir(parents=True, exist_ok=True)
+        drawing.panel(Path(path).name, pictures, normalised).to_image().save(out / name)
         made[name], = pictures.psnr
         print(f'{path}: {made[name]:.2f} dB', flush=True)
-    write_index(out / 'index.html', made, caption)
+    if not made:
+        raise ValueError(f'none of the first {args.max_images} images of {args.images} can be read: raise --max-images')
+    drawing.write_index(out / 'index.html', made, caption)
     print(f'{caption}\nPSNR of predicted pixels, mean of {len(made)}: {sum(made.values()) / len(made):.2f} dB; '
           f'pictures in {out / "index.html"}')
 

@@ -17,7 +17,7 @@ from .mae_head import ReconstructionHead
 from .masking import PatchMask, Samples
 
 # What other parts may ask for by the names of their arguments.
-_FACTS = ('img_size', 'patch_size', 'in_chans', 'embed_dim', 'num_prefix_tokens')
+FACTS = ('img_size', 'patch_size', 'in_chans', 'embed_dim', 'num_prefix_tokens')
 
 
 @dataclass(frozen=True)
@@ -252,11 +252,11 @@ def facts_of(backbone: nn.Module, cfg: dict) -> dict:
     Raises:
         ValueError: If it lacks one of them.
     """
-    lacking = [name for name in _FACTS if not hasattr(backbone, name)]
+    lacking = [name for name in FACTS if not hasattr(backbone, name)]
     if lacking:
         raise ValueError(f'backbone (type={cfg["type"]!r}) has no attribute {", ".join(lacking)}: '
-                         f'MaskedAutoencoder needs {", ".join(_FACTS)}, for the other parts')
-    return {name: getattr(backbone, name) for name in _FACTS}
+                         f'MaskedAutoencoder needs {", ".join(FACTS)}, for the other parts')
+    return {name: getattr(backbone, name) for name in FACTS}
 
 
 def build_part(cfg: dict | None, part: str, facts: dict) -> nn.Module | None:

@@ -20,7 +20,7 @@ from mae_plugin.models import MaskedAutoencoder
 from mae_plugin.models.masked_autoencoder import Reconstruction
 from mae_plugin.visualization.pictures import TILE, Sheet, Tile, photo
 from mae_plugin.visualization.style import STYLE
-from mae_plugin.weights.checkpoint import read_weights, said
+from mae_plugin.weights.checkpoint import said
 
 NORMALISED = ('The model predicts each patch up to its brightness and contrast; here these two are taken from the true '
               'image, which flatters the picture and the PSNR.')
@@ -104,10 +104,17 @@ def tiles(pictures: Pictures, side: int = TILE) -> list[list[Tile]]:
     return rows
 
 
-def panel(title: str, pictures: Pictures, side: int = TILE) -> Sheet:
-    """All of it as one sheet, an image a row."""
-    columns = COLUMNS[:len(pictures.columns)]
-    return Sheet('reconstruction', title, '', columns, tiles(pictures, side), across=1)
+def panel(title: str, pictures: Pictures, normalised: bool, side: int = TILE) -> Sheet:
+    """All of it as one sheet, an image a row; predictions of normalised patches are marked as such."""
+    rows = tiles(pictures, side)
+    for row in rows if normalised and pictures.psnr else ():
+        row[2].note = 'brightness, contrast:\nof the original'
+    return Sheet('reconstruction', title, '', COLUMNS[:len(pictures.columns)], rows, across=1)
+
+
+def is_normalised(model: MaskedAutoencoder) -> bool:
+    """Whether predictions lack brightness and contrast."""
+    return getattr(model.head.target, 'norm_pix', False)
 
 
 def why_no_pixels(model: MaskedAutoencoder) -> str | None:
@@ -118,23 +125,20 @@ def why_no_pixels(model: MaskedAutoencoder) -> str | None:
             'pixels: what the model sees can be shown, what it predicts cannot')
 
 
-def samples_of(root: str, model: MaskedAutoencoder, cfg: Mapping | None, checkpoint: str, seed: int,
+def samples_of(root: str, model: MaskedAutoencoder, seed: int,
                max_images: int) -> Iterator[tuple[str, dict | ImageReadError]]:
     """The first images of ``root``, read as for pretraining, their centre cut out in the size of the model.
 
     Args:
         root: An image, or what :class:`~mae_plugin.datasets.UnlabelledImages` takes as ``data_root``.
-        model: Of ``checkpoint``.
-        cfg: The config of its run; None takes what the checkpoint's card says of it.
-        checkpoint: The file.
+        model: Loaded from a checkpoint, which may say how its images were read.
         seed: Of the masks, which are a function of it and of the name of the file.
         max_images: How many files are tried.
 
     Yields:
         Path and sample; or path and the error of an image that cannot be read.
     """
-    config = read_weights(checkpoint).card or {} if cfg is None else dict(config=cfg)
-    loading = said(config, 'config', 'train_dataloader', 'dataset') or {}
+    loading = said(model.loaded_from['card'], 'config', 'train_dataloader', 'dataset') or {}
     loading = {name: loading[name] for name in ('mode', 'arrays') if loading.get('mode') == 'array' and name in loading}
     pipeline = [ResizeCenterCrop(model.backbone.img_size, crop_share=1.), PackUnlabelled()]
     with TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ import numpy as np
 
 from mae_plugin.visualization.pictures import Sheet, Tile, draw_objects, draw_segments, legend, photo
 from mae_plugin.visualization.predictions import Predictor, annotated, detected, read_images
-from mae_plugin.visualization.reconstruction import NORMALISED, reconstruct, tiles
+from mae_plugin.visualization.reconstruction import NORMALISED, is_normalised, reconstruct, tiles
 from mae_plugin.visualization.results import StageRun, find
 
 _CHOICE = 'The images are spread evenly over the validation set; nobody picked them.'
@@ -36,7 +36,7 @@ def reconstruction_sheet(predictor: Predictor) -> Sheet:
         f'Left, a held-out image; middle, what the encoder is given: {1 - hidden:.0%} of the patches; right, the same '
         'with the hidden patches as the decoder predicts them. Look at strokes that go on behind grey patches, and at '
         'digits of which nothing is left to see: those no model can know. Below, the PSNR of the hidden pixels. ')
-    if getattr(predictor.model.head.target, 'norm_pix', False):
+    if is_normalised(predictor.model):
         caption += f'{NORMALISED} '
     columns = ('image', 'masked', 'predicted')[:len(groups[0])]
     return Sheet('reconstructions', 'Reconstructions', caption + _CHOICE, columns, groups)

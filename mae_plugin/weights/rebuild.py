@@ -1,10 +1,12 @@
 """A masked autoencoder from its checkpoint alone."""
 
+import inspect
 import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..models import MAEPretrained, MaskedAutoencoder
+from ..models import MAEPretrained, MaskedAutoencoder, Masking
+from ..models.masked_autoencoder import FACTS
 from ..models.resize import grid_of
 from ..registry import _IN_LIBRARIES, MODELS
 from .card import disagreements, make_card
@@ -17,7 +19,7 @@ _DECODER_HEADS = {512: 16}
 
 
 def load_autoencoder(file: str | os.PathLike, cfg: Mapping | None = None, norm_pix: bool | None = None,
-                     masking: Mapping | None = None) -> MaskedAutoencoder:
+                     mask_ratio: float | None = None, masking: str | None = None) -> MaskedAutoencoder:
     """Encoder, decoder, target and mask as in pretraining, in eval mode on the CPU.
 
     What the model is, is read from the card of the file as data, and made of parts of this plugin alone: no text of
@@ -28,10 +30,12 @@ def load_autoencoder(file: str | os.PathLike, cfg: Mapping | None = None, norm_p
         file: A checkpoint of pretraining, of any format.
         cfg: The config of its run, for a file that does not say enough, or has parts of a user's own.
         norm_pix: Whether the targets were normalised, for a file that does not say so.
-        masking: What is to differ of the masking's config.
+        mask_ratio: Another share of hidden patches than in pretraining.
+        masking: Another masking, a type that needs no argument but the ratio.
 
     Raises:
         FileNotFoundError: There is no such file.
+        KeyError: There is no such masking.
         ValueError: It cannot reconstruct; the message says why, and what could.
     """
     weights = read_weights(file)
@@ -48,8 +52,8 @@ def load_autoencoder(file: str | os.PathLike, cfg: Mapping | None = None, norm_p
         described = _only_ours(weights.card['config']['model'], str(file))
     else:
         described = _measured(weights, told if norm_pix is None else norm_pix)
-    if masking:
-        described['masking'] = {**(described['masking'] if 'type' not in masking else {}), **masking}
+    if mask_ratio is not None or masking is not None:
+        described['masking'] = _other_masking(described['masking'], mask_ratio, masking)
     _check_target(described, str(file))
     model = MODELS.build(described)
     if cfg is not None and (found := disagreements(weights.card or {}, make_card(model, cfg))):
@@ -82,6 +86,27 @@ def _only_ours(cfg: Any, file: str) -> Any:
                              'the config of its run by --config')
         cfg['type'] = f'mae_plugin.{name}'
     return cfg
+
+
+def _other_masking(cfg: Mapping, mask_ratio: float | None, kind: str | None) -> dict:
+    """A masking's config with another ratio or type."""
+    name = cfg['type'] if kind is None else kind if '.' in kind else f'mae_plugin.{kind}'
+    part = MODELS.get(name)
+    if part is None:
+        raise KeyError(f'{name} is not in the model registry')
+    parameters = inspect.signature(part).parameters
+    has_ratio = issubclass(part, Masking) and bool(parameters.keys() & {'mask_ratio', 'kwargs'})
+    if mask_ratio is not None and not has_ratio:
+        raise ValueError(f'--mask-ratio {mask_ratio}: {part.__name__} has no ratio to set, what it hides is given')
+    if kind is None:
+        given = dict(cfg)
+    else:
+        given = dict(type=name) | ({'mask_ratio': cfg['mask_ratio']} if has_ratio and 'mask_ratio' in cfg else {})
+    lacking = [key for key, value in parameters.items() if value.default is value.empty and key not in given
+               and key not in FACTS and value.kind is value.POSITIONAL_OR_KEYWORD and key != 'mask_ratio']
+    if lacking:
+        raise ValueError(f'--masking {kind} needs {", ".join(lacking)}, which only a config says: give one by --config')
+    return given if mask_ratio is None else dict(given, mask_ratio=mask_ratio)
 
 
 def _check_target(described: Mapping, file: str) -> None:
