@@ -31,7 +31,7 @@ def model_of(norm_pix=False, prediction=None, size=(64, 64), patch_size=16, in_c
     cfg['head']['target']['norm_pix'] = norm_pix
     cfg['masking'] |= masking or {}
     if in_chans != 3:
-        cfg['data_preprocessor'].update(mean=[100. + i for i in range(in_chans)], std=[10. + i for i in range(in_chans)])
+        cfg['data_preprocessor'].update(mean=[*range(100, 100 + in_chans)], std=[*range(10, 10 + in_chans)])
     torch.manual_seed(0)
     model = MODELS.build(cfg | parts).eval()
     if prediction is not None:

@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     from mae_plugin.utils.run_config import load_config
     from mae_plugin.visualization import reconstruction as drawing
     from mae_plugin.weights.rebuild import load_autoencoder
-    MMLogger.get_instance('mmengine').setLevel('WARNING')
+    MMLogger.get_current_instance().setLevel('WARNING')
     cfg = None if args.config is None else load_config(args.config)
     model = load_autoencoder(args.checkpoint, cfg, args.norm_pix, args.mask_ratio, args.masking)
     model.to(args.device or get_device())

@@ -34,7 +34,7 @@ class ReconstructionHook(Hook):
     both with one warning. In the runs of tasks the hook does nothing.
 
     Args:
-        interval: Iterations between pictures; there is one at the end, too.
+        interval: Iterations between pictures; there is one at the end, too. None draws none.
         num_images: Images of a picture.
         seed: Of the masks.
         bands: Channels to show, see :class:`~mae_plugin.visualization.reconstruction.Display`.
@@ -45,9 +45,9 @@ class ReconstructionHook(Hook):
 
     priority = 'LOWEST'  # after the iteration's metrics are logged
 
-    def __init__(self, interval: int = 5000, num_images: int = 4, seed: int = 0,
+    def __init__(self, interval: int | None = 5000, num_images: int = 4, seed: int = 0,
                  bands: Sequence[int] | None = None) -> None:
-        for name, value in dict(interval=interval, num_images=num_images).items():
+        for name, value in dict(interval=1 if interval is None else interval, num_images=num_images).items():
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f'ReconstructionHook: {name}={value!r} is not a whole number of at least 1')
         self.interval, self.num_images, self.seed, self.bands = interval, num_images, seed, bands
@@ -59,7 +59,7 @@ class ReconstructionHook(Hook):
         from mae_plugin.visualization.reconstruction import why_no_pixels  # not with the package: it imports matplotlib
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.samples, self.off = [], True
-        if not isinstance(model, MaskedAutoencoder):  # of a task
+        if self.interval is None or not isinstance(model, MaskedAutoencoder):  # of a task
             return
         if isinstance(runner.model, FullyShardedDataParallel):
             _warn('no process has a whole model with FSDP, so none is drawn')
