@@ -117,3 +117,154 @@ def test_preprocessor_normalises_and_refuses_mixed_sizes(tiny_mae):
         tiny_mae.data_preprocessor(data)
     with pytest.raises(ValueError, match='1 channels, data_preprocessor.mean has 3'):
         tiny_mae.data_preprocessor(dict(inputs=[torch.zeros(1, 64, 64, dtype=torch.uint8)]))
+
+
+def test_partial_prediction_is_a_part_of_the_whole(tiny_mae):
+    """The same patches are predicted the same way; the loss is the mean over fewer."""
+    data = tiny_mae.data_preprocessor(batch())
+    imgs, samples = data['inputs'], data['data_samples']
+    tiny_mae.neck.double(), tiny_mae.backbone.double()
+    imgs = imgs.double()
+    whole = tiny_mae.masking(imgs, (4, 4), samples)
+    tiny_mae.masking.pred_ratio = .25
+    part = tiny_mae.masking(imgs, (4, 4), samples)
+    assert part.ids_pred.shape == (4, 4) and torch.equal(part.ids_pred, whole.ids_pred[:, -4:])
+    assert torch.equal(part.ids_keep, whole.ids_keep) and torch.equal(part.mask, whole.mask)
+    preds = [tiny_mae.neck(tiny_mae.backbone(imgs, mask), mask) for mask in (whole, part)]
+    torch.testing.assert_close(preds[1], preds[0][:, -4:], rtol=1e-12, atol=1e-12)
+    expected = (preds[1] - tiny_mae.head.target(imgs, part)).square().mean()
+    torch.testing.assert_close(tiny_mae.loss(imgs, samples)['loss'], expected)
+
+
+class Inverted(torch.nn.Module):
+    def forward(self, imgs, data_samples=None):
+        return -imgs
+
+
+def test_a_denoising_autoencoder_sees_the_corrupted_and_predicts_all_of_the_clean():
+    MODELS.register_module(module=Inverted, force=True)
+    torch.manual_seed(0)
+    cfg = tiny_mae_cfg()
+    cfg['head']['target']['norm_pix'] = False
+    model = MODELS.build(dict(cfg, masking=dict(type='mae_plugin.NoMasking'),
+                              corruption=dict(type='mae_plugin.Inverted')))
+    model.init_weights()
+    data = model.data_preprocessor(batch())
+    imgs = data['inputs']
+    mask = model.masking(imgs, (4, 4))
+    assert torch.equal(mask.ids_keep, mask.ids_pred) and mask.ids_keep.shape == (4, 16) and not mask.mask.any()
+    latents = model.backbone(-imgs)  # what no mask was given for
+    pred = model.neck(latents, mask)
+    torch.testing.assert_close(
+        model(**data, mode='loss')['loss'], (pred - model.head.target(imgs, mask)).square().mean())
+    model(**data, mode='loss')['loss'].backward()
+    assert model.neck.mask_token.grad is not None and not model.neck.mask_token.grad.any()  # DDP waits for it
+
+
+@pytest.mark.parametrize('norm_pix', [False, True])
+def test_pixels_without_data_count_for_nothing(norm_pix):
+    torch.manual_seed(0)
+    cfg = tiny_mae_cfg()
+    cfg['head']['target']['norm_pix'] = norm_pix
+    model = MODELS.build(cfg)
+    model.init_weights()
+    data = model.data_preprocessor(batch())
+    imgs, samples = data['inputs'], data['data_samples']
+    plain = model.loss(imgs, samples)['loss']
+    model.data_preprocessor.nodata = True
+    torch.testing.assert_close(model.loss(imgs, samples)['loss'], plain)  # where there is data everywhere
+
+    mask = model.masking(imgs, (4, 4), samples)
+    without = imgs.clone()
+    without[0, 0, ::2] = torch.nan  # some pixels, in one channel
+    without[1] = torch.nan  # an image
+    losses = torch.stack([sample.masked_loss for sample in model.predict(without, samples)])
+    filled, valid = without.nan_to_num(0), ~without.isnan()
+    pred = model.neck(model.backbone(filled, mask), mask)
+    total = count = 0
+    for b in range(4):
+        mine = []
+        for p, patch in enumerate(mask.ids_pred[b].tolist()):
+            place = (b, slice(None), slice(patch // 4 * 16, patch // 4 * 16 + 16),
+                     slice(patch % 4 * 16, patch % 4 * 16 + 16))
+            pixels = filled[place].permute(1, 2, 0).flatten()
+            known = valid[place].permute(1, 2, 0).flatten()
+            target = pixels[known]
+            if norm_pix and len(target):
+                target = (target - target.mean()) / (target.var() + 1e-6).sqrt()
+            mine += (pred[b, p][known] - target).square().tolist()
+        total, count = total + sum(mine), count + len(mine)
+        assert losses[b].item() == pytest.approx(sum(mine) / len(mine) if mine else 0, rel=1e-4)
+    loss = model.loss(without, samples)['loss']
+    assert loss.item() == pytest.approx(total / count, rel=1e-4)
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.requires_grad)
+    nothing = model.loss(torch.full_like(imgs, torch.nan), samples)['loss']
+    assert nothing == 0
+    assert all(sample.masked_mse.isfinite() for sample in model.predict(without, samples))
+
+
+class NoDim(torch.nn.Module):
+    def __init__(self, target=None):
+        super().__init__()
+
+
+class WrongWidth(torch.nn.Module):
+    def __init__(self, out_dim):
+        super().__init__()
+        self.out_dim = out_dim
+
+    def forward(self, latents, mask):
+        return latents[-1].new_zeros(len(mask.ids_pred), mask.ids_pred.size(1), self.out_dim + 1)
+
+
+class NoMask(torch.nn.Module):
+    def forward(self, imgs, grid, data_samples=None):
+        return torch.ones(1, 16)
+
+
+class Smaller(torch.nn.Module):
+    def forward(self, imgs, data_samples=None):
+        return imgs[:, :, ::2]
+
+
+@pytest.mark.parametrize('part, contract, texts', [
+    (dict(backbone=dict(type='mae_plugin.NoDim')), None, ['NoDim', 'img_size', 'num_prefix_tokens']),
+    (dict(head=dict(type='mae_plugin.NoDim', target=dict(type='mae_plugin.PixelTarget'))), None,
+     ['head', 'NoDim', 'ReconstructionHead']),
+    (dict(head=dict(type='mae_plugin.PixelReconstructionHead', target=dict(type='mae_plugin.NoDim'))), None,
+     ['head.target', 'NoDim', 'self.dim']),
+    (dict(neck=dict(type='mae_plugin.WrongWidth')), 'loss', ['WrongWidth', r'\(4, 12, 769\)', 'PixelTarget',
+                                                            r'\(4, 12, 768\)']),
+    (dict(masking=dict(type='mae_plugin.NoMask')), 'loss', ['NoMask', 'Tensor', 'PatchMask']),
+    (dict(corruption=dict(type='mae_plugin.Smaller')), 'loss', ['Smaller', r'\(4, 3, 32, 64\)', r'\(4, 3, 64, 64\)']),
+    (dict(neck=dict(type='mae_plugin.MAEDecoder', num_prefix_tokens=2)), None, ['neck.num_prefix_tokens=2', '1']),
+])
+def test_a_part_with_another_contract_is_refused_by_both_names(part, contract, texts):
+    for module in (NoDim, WrongWidth, NoMask, Smaller):
+        MODELS.register_module(module=module, force=True)
+    with pytest.raises(ValueError, match='.*'.join(texts)):
+        model = MODELS.build(tiny_mae_cfg() | part)
+        data = model.data_preprocessor(batch())
+        getattr(model, contract)(data['inputs'], data['data_samples'])
+
+
+def test_a_decoder_says_how_many_tokens_it_wants(tiny_mae):
+    mask = tiny_mae.masking(torch.zeros(2, 3, 64, 64), (4, 4))
+    with pytest.raises(ValueError, match='gives 9 tokens.*wants 1 before the patches, then the 4 visible.* or all 16'):
+        tiny_mae.neck((torch.zeros(2, 9, 48), ), mask)
+
+
+@pytest.mark.parametrize('part, known, other', [
+    ('masking', 'RandomMasking', 'PixelTarget'), ('neck', 'MAEDecoder', 'PlainViT'),
+    ('backbone', 'PlainViT', 'MAEDecoder'), ('head', 'PixelReconstructionHead', 'PixelTarget'),
+    ('head.target', 'PixelTarget', 'PlainViT')])
+def test_an_unknown_name_lists_what_could_stand_there(part, known, other):
+    cfg = tiny_mae_cfg()
+    at = cfg
+    for key in part.split('.'):
+        at = at[key]
+    at['type'] = 'mae_plugin.Unknown'
+    with pytest.raises(KeyError, match=f"model.{part}.type='mae_plugin.Unknown'.*mae_plugin.{known}") as error:
+        MODELS.build(cfg)
+    assert other not in str(error.value)

@@ -218,3 +218,17 @@ def test_wrong_images_are_named():
         tiny()(torch.zeros(1, 1, 64, 64))
     with pytest.raises(ValueError, match='no masked form'):
         tiny(out_type='featmap')(torch.zeros(1, 3, 64, 64), PatchMask.from_scores(torch.rand(1, 16), 4, (4, 4)))
+
+
+def test_raw_tokens_of_several_blocks_end_with_the_normalised_ones():
+    torch.manual_seed(0)
+    sizes = dict(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2)
+    vit = PlainViT(**sizes, out_indices=(0, 1, -1))
+    vit.init_weights()
+    imgs = torch.randn(2, 3, 32, 32)
+    mask = PatchMask.from_scores(torch.rand(2, 16), 5, (4, 4))
+    first, second, last = vit(imgs, mask)
+    torch.testing.assert_close(second, vit.blocks[1](first))
+    torch.testing.assert_close(last, vit.norm(vit.blocks[2](second)))
+    with pytest.raises(ValueError, match=r'out_indices=\[2, 0\].*last block, 2'):
+        PlainViT(**sizes, out_indices=(-1, 0))

@@ -15,6 +15,7 @@ from ..registry import MODELS
 from .layers import patchify, unpatchify
 from .mae_head import ReconstructionHead
 from .masking import PatchMask, Samples
+from .targets import Target
 
 # What other parts may ask for by the names of their arguments.
 FACTS = ('img_size', 'patch_size', 'in_chans', 'embed_dim', 'num_prefix_tokens')
@@ -77,14 +78,14 @@ class MaskedAutoencoder(BaseModel):
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        self.backbone = MODELS.build(backbone)
+        self.backbone = build_part(backbone, 'backbone', {})
         facts = facts_of(self.backbone, backbone)
         self.masking = build_part(masking, 'masking', facts)
         if 'target' not in head:
             raise ValueError(f"head (type='{head.get('type')}') needs a target, "
                              f"for example target=dict(type='mae_plugin.PixelTarget')")
-        target = _with_facts(head['target'], 'head.target', facts)
-        self.head = build_part(dict(head, target=target), 'head', facts)
+        head = _with_facts(head, 'head', facts)
+        self.head = MODELS.build(dict(head, target=_with_facts(head['target'], 'head.target', facts)))
         self._check_head(head)
         self.neck = build_part(neck, 'neck', dict(facts, out_dim=self.head.target.dim))
         self.corruption = build_part(corruption, 'corruption', facts)
@@ -268,7 +269,8 @@ def _with_facts(cfg: dict, part: str, facts: dict) -> dict:
     """``cfg`` with those ``facts`` that its class asks for."""
     part_class = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
     if part_class is None:
-        raise KeyError(f"{cfg['type']} is not in the model registry")
+        raise KeyError(f"model.{part}.type='{cfg['type']}' is unknown; there are {', '.join(_known(part))}; the module "
+                       'of a class of your own is named in custom_imports')
     parameters = inspect.signature(part_class).parameters
     wanted = {name: value for name, value in facts.items() if name in parameters}
     for name, value in wanted.items():
@@ -276,3 +278,14 @@ def _with_facts(cfg: dict, part: str, facts: dict) -> dict:
         if given != value and to_2tuple(given) != to_2tuple(value):
             raise ValueError(f'{part}.{name}={given} disagrees with the backbone, which says {value}: leave it out')
     return dict(cfg, **wanted)
+
+
+def _known(part: str) -> list[str]:
+    """Names of the registered classes that are called as ``part`` is."""
+    calls = dict(masking=('imgs', 'grid', 'data_samples'), corruption=('imgs', 'data_samples'),
+                 backbone=('imgs', 'mask'), neck=('latents', 'mask'))
+    bases = {'head': ReconstructionHead, 'head.target': Target}
+    return sorted(
+        f'mae_plugin.{name}' for name, known in MODELS.module_dict.items() if inspect.isclass(known)
+        and (issubclass(known, bases[part]) if part in bases else not issubclass(known, Target)
+             and tuple(inspect.signature(known.forward).parameters)[1:] == calls[part]))

@@ -50,7 +50,7 @@ class Target(nn.Module):
         """Predictions (B, P, D) as pixels (B, P, p * q * C) of the scale of ``imgs``, if ``invertible``."""
         raise NotImplementedError(f'{type(self).__name__} cannot be turned back into pixels')
 
-    def _patches(self, imgs: Tensor, mask: PatchMask) -> Tensor:
+    def patches(self, imgs: Tensor, mask: PatchMask) -> Tensor:
         """(B, P, p * q * C): the predicted patches, each in the order (row, column, channel)."""
         return patchify(at_least_float32(imgs), self.patch_size, mask.ids_pred)
 
@@ -78,7 +78,7 @@ class PixelTarget(Target):
 
     def forward(self, imgs: Tensor, mask: PatchMask) -> Tensor:
         """See :meth:`Target.forward`."""
-        patches = self._patches(imgs, mask)
+        patches = self.patches(imgs, mask)
         if not self.norm_pix:
             return patches
         mean, std = self._statistics(patches, mask)
@@ -95,7 +95,7 @@ class PixelTarget(Target):
         """
         if not self.norm_pix:
             return at_least_float32(pred)
-        mean, std = self._statistics(self._patches(imgs, mask), mask)
+        mean, std = self._statistics(self.patches(imgs, mask), mask)
         return at_least_float32(pred) * std + mean
 
     def _statistics(self, patches: Tensor, mask: PatchMask) -> tuple[Tensor, Tensor]:

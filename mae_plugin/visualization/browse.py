@@ -39,7 +39,7 @@ def browse(cfg, split: str, num: int, bands: Sequence[int] | None = None) -> tup
     keys = list(islice(_keys(cfg, split, loader, dataset), min(num, len(dataset))))
     samples = [dataset[key] for key in keys]
     with torch.device('meta'):  # for its facts: no number of it is made
-        backbone = MODELS.build(dict(cfg.model.backbone, init_cfg=None))
+        backbone = build_part(dict(cfg.model.backbone, init_cfg=None), 'backbone', {})
     facts = facts_of(backbone, cfg.model.backbone)
     parts = [build_part(cfg.model.get(name), name, facts) for name in ('masking', 'corruption')]
     preprocessor = MODELS.build(cfg.model.data_preprocessor)

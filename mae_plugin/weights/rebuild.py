@@ -93,7 +93,7 @@ def _other_masking(cfg: Mapping, mask_ratio: float | None, kind: str | None) -> 
     name = cfg['type'] if kind is None else kind if '.' in kind else f'mae_plugin.{kind}'
     part = MODELS.get(name)
     if part is None:
-        raise KeyError(f'{name} is not in the model registry')
+        return dict(type=name)  # the model says what there is
     parameters = inspect.signature(part).parameters
     has_ratio = issubclass(part, Masking) and bool(parameters.keys() & {'mask_ratio', 'kwargs'})
     if mask_ratio is not None and not has_ratio:
