@@ -214,3 +214,14 @@ def test_bytes_are_shown_as_they_are_and_other_numbers_stretched():
     for sample in samples:
         sample['inputs'] = sample['inputs'].float()
     assert not np.array_equal(reconstruct(model, samples).columns[0][0], original)
+
+
+def test_of_a_denoising_autoencoder_all_is_seen_and_all_is_predicted():
+    cfg = tiny_mae_cfg() | dict(masking=dict(type='mae_plugin.NoMasking'), corruption=dict(type=Darker))
+    model = MODELS.build(cfg).eval()
+    model.neck = Constant(1, model.head.target.dim)
+    found, original, _ = found_of(model, samples_of(model))
+    std = model.data_preprocessor.std
+    torch.testing.assert_close(found.seen, original - std, rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.pasted, (GREY + std).expand_as(original))
+    assert torch.equal(found.pasted, found.prediction)

@@ -19,6 +19,7 @@ from tiny.tools import TINY, run_tool  # noqa: F401
 from mae_plugin.engine import ReconstructionHook, reconstruction_hook
 from mae_plugin.models import Target
 from mae_plugin.registry import HOOKS, MODELS
+from mae_plugin.utils.chain import final_metrics
 from mae_plugin.weights.safe_load import load_file
 
 CONFIG, FSDP = TINY / 'tiny_mae.py', TINY / 'tiny_mae_fsdp.py'
@@ -65,6 +66,8 @@ def test_training_is_the_same_with_and_without(folder, run_tool, monkeypatch, ch
     psnr = [(line['step'], line['reconstruction/psnr']) for line in scalars(run) if 'reconstruction/psnr' in line]
     assert [step for step, _ in psnr] == [4, 6] and all(0 < value < 40 for _, value in psnr)
     assert not pictures(folder / f'without{len(changes)}')
+    metrics = [final_metrics(folder / f'{name}{len(changes)}') for name in ('with', 'without')]
+    assert metrics[0].keys() == metrics[1].keys() > {'loss' if changes else 'mae/psnr'}
 
 
 def test_the_first_of_two_processes_draws(folder):
