@@ -16,6 +16,7 @@ _SCOPE = 'mae_plugin'
 _IN_LIBRARIES: dict[str, str] = {
     'BestOverlapAssigner': 'mae_plugin.integrations.mmdet',
     'BoxCascadeRoIHead': 'mae_plugin.integrations.mmdet',
+    'DALLETarget': 'mae_plugin.integrations.mmpretrain',
     'FixedSizeCrop': 'mae_plugin.integrations.mmdet',
     'LVISInstanceMetric': 'mae_plugin.integrations.mmdet',
     'MixupDataPreprocessor': 'mae_plugin.integrations.mmpretrain',

@@ -5,6 +5,7 @@ import hashlib
 import json
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_mae_cfg
@@ -44,6 +45,22 @@ def test_what_it_says():
     assert found['versions']['torch'] == torch.__version__ and type(found['versions']['torch']) is str
     assert found['config']['model']['backbone']['num_heads'] == 3
     assert found['config']['odd'] == dict(object='<built-in function len>', pair=[1, 'inf'])
+
+
+def test_a_file_that_a_target_is_made_of_is_known_by_its_content(tmp_path):
+    """At another place it is the same; under the same name it may be another."""
+    def card_with(name, scale):
+        np.savez(tmp_path / name, mean=np.zeros(768), basis=scale * np.eye(768), patch_size=(16, 16), in_chans=3,
+                 pixel_mean=[123.675, 116.28, 103.53], pixel_std=[58.395, 57.12, 57.375])
+        target = dict(type='mae_plugin.PCATarget', basis=str(tmp_path / name))
+        cfg = Config(dict(model=dict(tiny_mae_cfg(), head=dict(type='mae_plugin.PixelReconstructionHead',
+                                                               target=target))))
+        return make_card(MODELS.build(cfg.model), cfg)
+    first, moved, changed = card_with('a.npz', 1), card_with('b.npz', 1), card_with('a.npz', 2)
+    assert first['target'] == dict(type='PCATarget', components=96,
+                                   basis=f'sha256:{file_sha256(tmp_path / "b.npz")}')
+    assert not disagreements(first, moved)
+    assert list(disagreements(first, changed)) == ['target']
 
 
 @pytest.mark.parametrize('library, path, task, key', [

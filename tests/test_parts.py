@@ -34,9 +34,11 @@ def scenes(tmp_path_factory):
 @pytest.mark.parametrize('config', PARTS, ids=[config.stem for config in PARTS])
 def test_a_part_trains_resumes_and_transfers(run_tool, scenes, monkeypatch, tmp_path, config):  # noqa: F811
     monkeypatch.chdir(scenes)
+    # The picture of a mask is for 12 x 12 patches.
+    small = [option for option in SMALL if config.stem != 'mask_file' or 'img_size' not in option]
 
     def train(work_dir, *options):
-        code, out, err = run_tool('train', config, '--work-dir', work_dir, *options, '--cfg-options', *SMALL)
+        code, out, err = run_tool('train', config, '--work-dir', work_dir, *options, '--cfg-options', *small)
         assert code == 0, out + err
 
     train(tmp_path / 'whole')

@@ -84,6 +84,7 @@ CHANGES = [
     (PRETRAIN, 'model.backbone.img_size=192', 'train crop size'),
     (PRETRAIN, 'model.data_preprocessor.std=[58,57,57]', 'normalisation'),
     (PRETRAIN, 'model.masking.mask_ratio=0.7', 'mask ratio'),
+    (PRETRAIN, 'model.masking.type=mae_plugin.BlockMasking', 'masking'),
     (PRETRAIN, 'model.head.target.norm_pix=False', 'target'),
     (PRETRAIN, 'model.neck.decoder_depth=4', 'decoder.depth'),
     (PRETRAIN, 'model.backbone.depth=11', 'encoder.depth'),

@@ -218,6 +218,7 @@ def test_bytes_are_shown_as_they_are_and_other_numbers_stretched():
 
 def test_of_a_denoising_autoencoder_all_is_seen_and_all_is_predicted():
     cfg = tiny_mae_cfg() | dict(masking=dict(type='mae_plugin.NoMasking'), corruption=dict(type=Darker))
+    cfg['head']['target']['norm_pix'] = False
     model = MODELS.build(cfg).eval()
     model.neck = Constant(1, model.head.target.dim)
     found, original, _ = found_of(model, samples_of(model))

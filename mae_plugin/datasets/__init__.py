@@ -3,6 +3,7 @@
 from .batch import Batch, collate_batch
 from .label_map_checks import CheckLabelMap
 from .load_image import LoadImage
+from .mask_map import LoadMaskMap
 from .picture import Picture, open_picture
 from .sample_key import SampleKey, generator
 from .samplers import KeyedSampler, RepeatFactorSampler
@@ -11,7 +12,7 @@ from .transforms import KeyedRandomFlip, KeyedRandomResizedCrop, PackUnlabelled,
 from .unlabelled import UnlabelledImages
 
 __all__ = [
-    'Batch', 'CheckLabelMap', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'LoadImage',
+    'Batch', 'CheckLabelMap', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'LoadImage', 'LoadMaskMap',
     'LoopFreeRandomResizedCrop', 'PackUnlabelled', 'Picture', 'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey',
     'TimmTransform', 'UnlabelledImages', 'collate_batch', 'generator', 'open_picture'
 ]

@@ -1,6 +1,7 @@
 """Transforms whose random choices are functions of the sample's key.
 
-``results['img']`` is a :class:`~.picture.Picture` until one of them takes its pixels, then uint8 of shape (H, W, C).
+``results['img']`` is a :class:`~.picture.Picture` until one of them takes its pixels, then uint8 of shape (H, W, C). A
+``mask_map`` in the results, see :class:`~.mask_map.LoadMaskMap`, goes the same way.
 """
 
 from math import exp, log, sqrt
@@ -16,6 +17,7 @@ from .picture import Picture
 from .sample_key import SampleKey, generator
 
 _TRIES = 10
+_PICTURES = ('img', 'mask_map')
 
 
 def _size(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -82,9 +84,8 @@ class KeyedRandomResizedCrop:
 
     def __call__(self, results: dict) -> dict:
         """Crops and resizes ``results['img']``."""
-        picture = results['img']
-        results['img'] = picture.resized(self.size, self.box(*picture.size, results['sample_key']))
-        return results
+        box = self.box(*results['img'].size, results['sample_key'])
+        return results | {name: results[name].resized(self.size, box) for name in _PICTURES if name in results}
 
 
 @TRANSFORMS.register_module()
@@ -102,10 +103,11 @@ class KeyedRandomFlip:
 
     def __call__(self, results: dict) -> dict:
         """Mirrors ``results['img']``, or not."""
-        if generator(results['sample_key'], 'flip').random() < self.prob:
-            image = results['img']
-            results['img'] = image.flipped() if isinstance(image, EncodedCrop) else _pixels(image)[:, ::-1]
-        return results
+        if generator(results['sample_key'], 'flip').random() >= self.prob:
+            return results
+        pictures = {name: results[name] for name in _PICTURES if name in results}
+        return results | {name: picture.flipped() if isinstance(picture, EncodedCrop) else _pixels(picture)[:, ::-1]
+                          for name, picture in pictures.items()}
 
 
 @TRANSFORMS.register_module()
@@ -135,8 +137,10 @@ class ResizeCenterCrop:
         else:
             width = height * picture.size[0] // picture.size[1]
         left, top = round((width - self.size[1]) / 2), round((height - self.size[0]) / 2)
-        pixels = _pixels(picture.resized((height, width)))
-        results['img'] = pixels[top:top + self.size[0], left:left + self.size[1]]
+        for name in _PICTURES:
+            if name in results:
+                pixels = _pixels(results[name].resized((height, width)))
+                results[name] = pixels[top:top + self.size[0], left:left + self.size[1]]
         return results
 
 
@@ -151,7 +155,8 @@ class PackUnlabelled:
         """Packs ``results``; the sample's key, path and original (height, width) become meta information.
 
         So does ``bad_images``, if an image could not be read: (path, reason) of each that this one stands for; and with
-        repeated augmentation ``decoded``: whether the image was decoded for this sample, or for an earlier one.
+        repeated augmentation ``decoded``: whether the image was decoded for this sample, or for an earlier one. A
+        ``mask_map``, uint8 (H, W), becomes its data.
         """
         image = results['img']
         if not isinstance(image, EncodedCrop):
@@ -162,4 +167,6 @@ class PackUnlabelled:
         names += [name for name in ('bad_images', 'decoded') if results.get(name, ()) != ()]
         for name in names:  # by metainfo= all of it would be copied, as deep as it is
             sample.set_field(results[name], name, field_type='metainfo')
+        if 'mask_map' in results:  # as an array: a worker would hand over each tensor as an open file
+            sample.mask_map = np.array(_pixels(results['mask_map'])[..., 0])
         return dict(inputs=image, data_samples=sample)

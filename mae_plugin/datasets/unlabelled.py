@@ -1,6 +1,7 @@
 """Images without labels, for pretraining."""
 
 import math
+import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
@@ -226,6 +227,10 @@ class UnlabelledImages(Dataset):
         """Path of an image; that of an archive's member follows the archive's after ``!/``."""
         return self.source.path(self._numbers[index])
 
+    def name(self, index: int) -> str:
+        """Path of an image below ``data_root``, or that of an archive's member in it; of a list as its line has it."""
+        return os.fsdecode(self.source.names[self._numbers[index]])
+
     def read(self, index: int) -> Picture:
         """Reads an image; a JPEG is decoded when its pixels are asked for.
 
@@ -274,8 +279,8 @@ class UnlabelledImages(Dataset):
         for index, encoded in chain([(key.index, first)], self._replacements(key)):
             try:
                 picture = self._open(index, encoded)
-                results = dict(img=picture, img_path=self.path(index), ori_shape=picture.size[::-1], sample_key=key,
-                               bad_images=tuple(bad_images))
+                results = dict(img=picture, img_path=self.path(index), img_name=self.name(index),
+                               ori_shape=picture.size[::-1], sample_key=key, bad_images=tuple(bad_images))
                 return self.pipeline(results) if self.repeats == 1 else self._repeated(results)
             except ImageReadError as error:
                 bad_images.append((self.path(index), str(error)))

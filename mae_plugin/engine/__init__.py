@@ -11,6 +11,7 @@ from .knn import KNNHook, knn_accuracy, knn_scores
 from .lars import Lars
 from .layer_decay import GroupedOptimWrapperConstructor, LayerDecayOptimWrapperConstructor
 from .loops import KeyedIterTrainLoop
+from .mask_ratio import MaskRatioHook
 from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
 from .reconstruction_hook import ReconstructionHook
@@ -21,6 +22,6 @@ __all__ = [
     'AutocastOptimWrapper', 'BadImagesHook', 'CUDAGraphRecorder', 'CheckpointCardHook', 'CheckpointFitsHook',
     'DistributedDataParallel', 'FSDPStrategy', 'FastStepHook', 'Float8Hook', 'GraphedStep',
     'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
-    'LayerDecayOptimWrapperConstructor', 'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook',
+    'LayerDecayOptimWrapperConstructor', 'MaskRatioHook', 'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook',
     'PlainCheckpointHook', 'ReconstructionHook', 'SynsetAccuracy', 'ThroughputHook', 'knn_accuracy', 'knn_scores'
 ]

@@ -2,20 +2,29 @@
 
 from .attentive_pooling import AttentivePooling
 from .batch_norm_map import BatchNormMap
+from .corruptions import Corruption, GaussianNoise, MaskingNoise, SaltAndPepper
 from .data_preprocessor import MAEDataPreprocessor
+from .feature_target import FeatureTarget
 from .federated_loss import FederatedLoss
+from .hog_target import HOGTarget
 from .mae_decoder import MAEDecoder
 from .mae_head import PixelReconstructionHead, ReconstructionHead
 from .masked_autoencoder import MaskedAutoencoder
 from .masking import Masking, NoMasking, PatchMask, RandomMasking
+from .masks import BlockMasking, FileMasking, GridMasking, MapMasking, RegionMasking
+from .pca_target import PCATarget
 from .pretrained import MAEPretrained
 from .rel_pos import DecomposedRelPos, RelPosBias
 from .simple_feature_pyramid import SimpleFeaturePyramid, TapPyramid
 from .targets import PixelTarget, Target
+from .token_target import TokenPredictionHead, TokenTarget
 from .vit import PlainViT
 
 __all__ = [
-    'AttentivePooling', 'BatchNormMap', 'DecomposedRelPos', 'FederatedLoss', 'MAEDataPreprocessor', 'MAEDecoder',
-    'MAEPretrained', 'MaskedAutoencoder', 'Masking', 'NoMasking', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget',
-    'PlainViT', 'RandomMasking', 'ReconstructionHead', 'RelPosBias', 'SimpleFeaturePyramid', 'TapPyramid', 'Target'
+    'AttentivePooling', 'BatchNormMap', 'BlockMasking', 'Corruption', 'DecomposedRelPos', 'FeatureTarget',
+    'FederatedLoss', 'FileMasking', 'GaussianNoise', 'GridMasking', 'HOGTarget', 'MAEDataPreprocessor', 'MAEDecoder',
+    'MAEPretrained', 'MapMasking', 'MaskedAutoencoder', 'Masking', 'MaskingNoise', 'NoMasking', 'PCATarget',
+    'PatchMask', 'PixelReconstructionHead', 'PixelTarget', 'PlainViT', 'RandomMasking', 'ReconstructionHead',
+    'RegionMasking', 'RelPosBias', 'SaltAndPepper', 'SimpleFeaturePyramid', 'TapPyramid', 'Target',
+    'TokenPredictionHead', 'TokenTarget'
 ]

@@ -84,7 +84,8 @@ class PixelReconstructionHead(ReconstructionHead):
         if target.shape != pred.shape or not target.is_floating_point():
             raise ValueError(
                 f'{type(self).__name__} compares numbers of one shape: the decoder predicts {tuple(pred.shape)}, '
-                f'{type(self.target).__name__} wants {tuple(target.shape)} of {target.dtype}')
+                f'{type(self.target).__name__} wants {tuple(target.shape)} of {target.dtype}; '
+                'the head of a TokenTarget is mae_plugin.TokenPredictionHead')
         if self.loss_type == 'l2':
             return (pred - target).square()
         if self.loss_type == 'l1':

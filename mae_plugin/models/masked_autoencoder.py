@@ -17,7 +17,7 @@ from .mae_head import ReconstructionHead
 from .masking import PatchMask, Samples
 from .targets import Target
 
-# What other parts may ask for by the names of their arguments.
+# What other parts may ask for by the names of their arguments, besides pixel_mean and pixel_std.
 FACTS = ('img_size', 'patch_size', 'in_chans', 'embed_dim', 'num_prefix_tokens')
 
 
@@ -50,7 +50,8 @@ class MaskedAutoencoder(BaseModel):
     """Hide most of an image, encode the rest, predict what was hidden.
 
     ``img_size``, ``patch_size``, ``in_chans``, ``embed_dim`` and ``num_prefix_tokens`` are those of the backbone. The
-    parts whose signature asks for one of them get it from there; the decoder gets ``out_dim`` from the head's target.
+    parts whose signature asks for one of them get it from there; the decoder gets ``out_dim`` from the head's target,
+    and any part ``pixel_mean`` and ``pixel_std``, the normalisation of the data preprocessor.
 
     Where the data preprocessor has ``nodata=True``, NaN in its images means that there is no data: the backbone sees
     zeros there, the mean of each channel, and neither targets nor loss look at them.
@@ -79,7 +80,7 @@ class MaskedAutoencoder(BaseModel):
                  init_cfg: dict | None = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
         self.backbone = build_part(backbone, 'backbone', {})
-        facts = facts_of(self.backbone, backbone)
+        facts = facts_of(self.backbone, self.data_preprocessor, backbone)
         self.masking = build_part(masking, 'masking', facts)
         if 'target' not in head:
             raise ValueError(f"head (type='{head.get('type')}') needs a target, "
@@ -247,17 +248,22 @@ def patch_map(values: Tensor, patch_size: Sequence[int], grid: tuple[int, int]) 
     return values.unflatten(1, (1, *grid)).repeat_interleave(p, dim=2).repeat_interleave(q, dim=3)
 
 
-def facts_of(backbone: nn.Module, cfg: dict) -> dict:
-    """What the other parts may ask of a backbone, built from ``cfg``.
+def facts_of(backbone: nn.Module, data_preprocessor: nn.Module, cfg: dict) -> dict:
+    """What the other parts may ask of a backbone, built from ``cfg``, and of the data preprocessor.
 
     Raises:
-        ValueError: If it lacks one of them.
+        ValueError: If the backbone lacks one of them.
     """
     lacking = [name for name in FACTS if not hasattr(backbone, name)]
     if lacking:
         raise ValueError(f'backbone (type={cfg["type"]!r}) has no attribute {", ".join(lacking)}: '
                          f'MaskedAutoencoder needs {", ".join(FACTS)}, for the other parts')
-    return {name: getattr(backbone, name) for name in FACTS}
+    facts = {name: getattr(backbone, name) for name in FACTS}
+    for name in ('mean', 'std'):
+        value = getattr(data_preprocessor, name, None)
+        if isinstance(value, Tensor) and not value.is_meta:
+            facts[f'pixel_{name}'] = value.flatten().tolist()
+    return facts
 
 
 def build_part(cfg: dict | None, part: str, facts: dict) -> nn.Module | None:

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -90,13 +92,18 @@ class Masking(nn.Module):
 
     def forward(self, imgs: Tensor, grid: tuple[int, int], data_samples: Samples = None) -> PatchMask:
         """Draw a mask for ``imgs`` (B, C, H, W) with patches on ``grid`` (h, w)."""
+        L, num_keep = grid[0] * grid[1], self.num_keep(grid)
+        num_pred = None if self.pred_ratio is None else min(max(int(L * self.pred_ratio), 1), L - num_keep)
+        return PatchMask.from_scores(self.scores(imgs, grid, data_samples), num_keep, grid, num_pred)
+
+    def num_keep(self, grid: tuple[int, int]) -> int:
+        """K of a ``grid`` (h, w) of patches."""
         L = grid[0] * grid[1]
         num_keep = int(L * (1 - self.mask_ratio))
         if not 0 < num_keep < L:
             raise ValueError(f'mask_ratio={self.mask_ratio} on {L} patches ({grid[0]}x{grid[1]}) keeps {num_keep}: '
                              f'use larger images, smaller patches or another ratio')
-        num_pred = None if self.pred_ratio is None else min(max(int(L * self.pred_ratio), 1), L - num_keep)
-        return PatchMask.from_scores(self.scores(imgs, grid, data_samples), num_keep, grid, num_pred)
+        return num_keep
 
     def scores(self, imgs: Tensor, grid: tuple[int, int], data_samples: Samples = None) -> Tensor:
         """(B, L): the lowest are kept. To be written by a strategy, without waiting for the device."""
@@ -161,11 +168,28 @@ def sample_tensors(data_samples: Samples, names: Sequence[str] = SAMPLE_TENSORS)
         if values and len(values) < len(data_samples):
             raise ValueError(f'{len(values)} of {len(data_samples)} samples have a {name}: give it to all or to none')
         if values:
-            found[name] = torch.stack(values) if isinstance(values[0], Tensor) else torch.tensor(values)
+            found[name] = torch.stack(values) if isinstance(values[0], Tensor) else torch.from_numpy(np.array(values))
     return found
 
 
-def hash_noise(keys: Tensor, length: int, device: torch.device | str = 'cpu') -> Tensor:
+def uniform_noise(keys: Tensor | None, shape: tuple[int, int], purpose: str,
+                  device: torch.device | str = 'cpu') -> Tensor:
+    """Uniform float32 in [0, 1), a multiple of 2^-24: ``shape`` (B, n) numbers of :func:`hash_noise`.
+
+    Args:
+        keys: As for :func:`hash_noise`, or None for torch's generator.
+        shape: (B, n).
+        purpose: What is drawn, such as ``'block'``; another purpose draws independent numbers.
+        device: Where the noise is wanted.
+    """
+    if keys is None:
+        return torch.rand(shape, device=device)
+    # Above the 32 bits of a seed; a row's state begins with the sum of both.
+    bits = hash_noise(keys, shape[1], device, stream=crc32(purpose.encode()) << 31)
+    return _shift_right(bits, 40).float() * 2**-24
+
+
+def hash_noise(keys: Tensor, length: int, device: torch.device | str = 'cpu', stream: int = 0) -> Tensor:
     """Uniform int64 noise (B, length) that is a function of each (seed, epoch, index) and the column alone.
 
     SplitMix64 (Steele et al., 2014), first over the parts of the key, then over the columns. Integer arithmetic only,
@@ -175,14 +199,20 @@ def hash_noise(keys: Tensor, length: int, device: torch.device | str = 'cpu') ->
         keys: int64 (B, 3), on the CPU or on ``device``. The host does not wait for their way there.
         length: Number of columns.
         device: Where the noise is wanted.
+        stream: Another one gives independent noise.
     """
-    state = torch.zeros_like(keys[:, 0])
+    state = torch.full_like(keys[:, 0], stream)
     for part in keys.unbind(1):
         state = _mix(state + part + _GAMMA)
-    if state.device.type == 'cpu' and torch.device(device).type == 'cuda':
-        state = state.pin_memory()  # from other memory the copy would wait for all that the device still has to do
-    state = state.to(device, non_blocking=True)
+    state = to_device(state, device)
     return _mix(state[:, None] + torch.arange(1, length + 1, device=device) * _GAMMA)
+
+
+def to_device(x: Tensor, device: torch.device | str) -> Tensor:
+    """``x`` on ``device``, without the host waiting for it."""
+    if x.device.type == 'cpu' and torch.device(device).type == 'cuda':
+        x = x.pin_memory()  # from other memory the copy would wait for all that the device still has to do
+    return x.to(device, non_blocking=True)
 
 
 # As int64 with the bits of SplitMix64's uint64, on which torch has no arithmetic.

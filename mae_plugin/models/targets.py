@@ -1,6 +1,7 @@
 """What a masked autoencoder predicts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from timm.layers import to_2tuple
 from torch import Tensor, nn
@@ -22,10 +23,13 @@ class Target(nn.Module):
     Attributes:
         dim: What the decoder has to predict for a patch, D numbers; of a strategy of your own, set in its constructor.
         invertible: Whether :meth:`inverse` makes pixels of predictions.
+        files: SHA-256 of the files it is made of, by the name of the argument. The card of a checkpoint has them in
+            place of the path, so that a run does not go on with another file.
     """
 
     dim: int
     invertible = False
+    files: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, patch_size: int | Sequence[int], in_chans: int = 3) -> None:
         super().__init__()

@@ -1,5 +1,7 @@
 """What the parts of a model come to, in this plugin's, mmpretrain's, mmseg's and mmdet's ViTDet's vocabulary."""
 
+from collections.abc import Callable
+
 from timm.layers import to_2tuple
 
 from .parts import Part, read
@@ -136,8 +138,8 @@ def _decoder_of(part: Part) -> dict[str, object]:
                        part('mlp_ratio', 4)), 'decoder.norm eps': eps}
 
 
-def _random_masking(part: Part) -> dict[str, object]:
-    return {'masking': 'random', 'mask ratio': part('mask_ratio', 0.75)}
+def _masking_of(kind: str) -> Callable[[Part], dict[str, object]]:
+    return lambda part: {'masking': kind, 'mask ratio': part('mask_ratio', 0.75)}
 
 
 def _our_head(part: Part) -> dict[str, object]:
@@ -176,7 +178,8 @@ def _feature2pyramid(part: Part) -> dict[str, object]:
 
 ENCODERS = {'PlainViT': _plain_vit, 'VisionTransformer': _mmpretrain_vit, 'MAEViT': _mae_vit, 'MAE': _mmseg_mae,
             'ViT': _vitdet_vit}
-MASKINGS = {'RandomMasking': _random_masking}
+MASKINGS = {'RandomMasking': _masking_of('random'), 'BlockMasking': _masking_of('block'),
+            'GridMasking': _masking_of('grid')}
 DECODERS = {'MAEDecoder': _decoder_of, 'MAEPretrainDecoder': _decoder_of}
 RECONSTRUCTION_HEADS = {'PixelReconstructionHead': _our_head, 'MAEPretrainHead': _mmpretrain_head}
 PYRAMIDS = {'SimpleFeaturePyramid': _pyramid, 'SimpleFPN': _simple_fpn, 'Feature2Pyramid': _feature2pyramid}

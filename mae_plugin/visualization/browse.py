@@ -40,9 +40,9 @@ def browse(cfg, split: str, num: int, bands: Sequence[int] | None = None) -> tup
     samples = [dataset[key] for key in keys]
     with torch.device('meta'):  # for its facts: no number of it is made
         backbone = build_part(dict(cfg.model.backbone, init_cfg=None), 'backbone', {})
-    facts = facts_of(backbone, cfg.model.backbone)
-    parts = [build_part(cfg.model.get(name), name, facts) for name in ('masking', 'corruption')]
     preprocessor = MODELS.build(cfg.model.data_preprocessor)
+    facts = facts_of(backbone, preprocessor, cfg.model.backbone)
+    parts = [build_part(cfg.model.get(name), name, facts) for name in ('masking', 'corruption')]
     data = preprocessor(pseudo_collate(samples))
     patch_size = to_2tuple(facts['patch_size'])
     grid = tuple(side // patch for side, patch in zip(data['inputs'].shape[2:], patch_size, strict=True))

@@ -102,8 +102,9 @@ def _other_masking(cfg: Mapping, mask_ratio: float | None, kind: str | None) -> 
         given = dict(cfg)
     else:
         given = dict(type=name) | ({'mask_ratio': cfg['mask_ratio']} if has_ratio and 'mask_ratio' in cfg else {})
+    filled_in = (*FACTS, 'pixel_mean', 'pixel_std', 'mask_ratio')
     lacking = [key for key, value in parameters.items() if value.default is value.empty and key not in given
-               and key not in FACTS and value.kind is value.POSITIONAL_OR_KEYWORD and key != 'mask_ratio']
+               and key not in filled_in and value.kind is value.POSITIONAL_OR_KEYWORD]
     if lacking:
         raise ValueError(f'--masking {kind} needs {", ".join(lacking)}, which only a config says: give one by --config')
     return given if mask_ratio is None else dict(given, mask_ratio=mask_ratio)
