@@ -26,7 +26,7 @@ def forward_flops(model: nn.Module) -> dict[str, float] | None:
     if not isinstance(model, MaskedAutoencoder) or not hasattr(model.masking, 'mask_ratio'):
         return None
     encoder, decoder = model.backbone, model.neck
-    if not isinstance(encoder, PlainViT) or not isinstance(decoder, MAEDecoder):
+    if type(encoder) is not PlainViT or type(decoder) is not MAEDecoder:  # their subclasses compute other things
         return None
     num_patches = encoder.grid[0] * encoder.grid[1]
     num_visible = 1 + int(num_patches * (1 - model.masking.mask_ratio))  # with the class token

@@ -3,12 +3,15 @@
 from .attentive_pooling import AttentivePooling
 from .batch_norm_map import BatchNormMap
 from .corruptions import Corruption, GaussianNoise, MaskingNoise, SaltAndPepper
+from .cross_decoder import CrossMAEDecoder
 from .data_preprocessor import MAEDataPreprocessor
 from .feature_target import FeatureTarget
 from .federated_loss import FederatedLoss
 from .hog_target import HOGTarget
+from .linear_decoder import LinearDecoder
 from .mae_decoder import MAEDecoder
 from .mae_head import PixelReconstructionHead, ReconstructionHead
+from .mask_token_vit import MaskTokenViT
 from .masked_autoencoder import MaskedAutoencoder
 from .masking import Masking, NoMasking, PatchMask, RandomMasking
 from .masks import BlockMasking, FileMasking, GridMasking, MapMasking, RegionMasking
@@ -21,10 +24,10 @@ from .token_target import TokenPredictionHead, TokenTarget
 from .vit import PlainViT
 
 __all__ = [
-    'AttentivePooling', 'BatchNormMap', 'BlockMasking', 'Corruption', 'DecomposedRelPos', 'FeatureTarget',
-    'FederatedLoss', 'FileMasking', 'GaussianNoise', 'GridMasking', 'HOGTarget', 'MAEDataPreprocessor', 'MAEDecoder',
-    'MAEPretrained', 'MapMasking', 'MaskedAutoencoder', 'Masking', 'MaskingNoise', 'NoMasking', 'PCATarget',
-    'PatchMask', 'PixelReconstructionHead', 'PixelTarget', 'PlainViT', 'RandomMasking', 'ReconstructionHead',
-    'RegionMasking', 'RelPosBias', 'SaltAndPepper', 'SimpleFeaturePyramid', 'TapPyramid', 'Target',
-    'TokenPredictionHead', 'TokenTarget'
+    'AttentivePooling', 'BatchNormMap', 'BlockMasking', 'Corruption', 'CrossMAEDecoder', 'DecomposedRelPos',
+    'FeatureTarget', 'FederatedLoss', 'FileMasking', 'GaussianNoise', 'GridMasking', 'HOGTarget', 'LinearDecoder',
+    'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained', 'MapMasking', 'MaskTokenViT', 'MaskedAutoencoder',
+    'Masking', 'MaskingNoise', 'NoMasking', 'PCATarget', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget',
+    'PlainViT', 'RandomMasking', 'ReconstructionHead', 'RegionMasking', 'RelPosBias', 'SaltAndPepper',
+    'SimpleFeaturePyramid', 'TapPyramid', 'Target', 'TokenPredictionHead', 'TokenTarget'
 ]

@@ -89,7 +89,7 @@ def unpatchify(patches: Tensor, patch_size: tuple[int, int], grid: tuple[int, in
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention through torch's fused kernels.
+    """Multi-head attention through torch's fused kernels, of tokens to themselves or to others.
 
     Args:
         dim: Width of a token.
@@ -115,7 +115,7 @@ class Attention(nn.Module):
         self.rel_pos = rel_pos
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None, num_queries: int | None = None,
-                window_size: int = 0) -> Tensor:
+                window_size: int = 0, context: Tensor | None = None) -> Tensor:
         """Attend over ``x`` (B, N, dim).
 
         Args:
@@ -123,19 +123,21 @@ class Attention(nn.Module):
             grid: (h, w) of the patches among them; only a relative position and windows look at it.
             num_queries: Let only the last that many tokens ask; all of them answer.
             window_size: Side of the windows attention is confined to, in patches; 0 for all tokens.
+            context: Cross-attention: the tokens (B, M, dim) that answer instead of ``x``.
 
         Returns:
             (B, N or num_queries, dim).
         """
         if window_size:
             return self._attend_in_windows(x, grid, (window_size, window_size))
-        if num_queries is None or num_queries == x.size(1):
+        num_queries = num_queries or x.size(1)
+        if context is None and num_queries == x.size(1):
             q, k, v = self._heads(self.qkv(x), 3)
         else:
             dim = x.size(-1)
             weight, bias = self.qkv.weight, self.qkv.bias
             q, = self._heads(F.linear(x[:, -num_queries:], weight[:dim], bias[:dim]), 1)
-            k, v = self._heads(F.linear(x, weight[dim:], bias[dim:]), 2)
+            k, v = self._heads(F.linear(x if context is None else context, weight[dim:], bias[dim:]), 2)
         return self.proj(self._attend(q, k, v, grid))
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int] | None) -> Tensor:
@@ -241,11 +243,14 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int] | None = None, num_queries: int | None = None) -> Tensor:
         """Tokens (B, N, dim) to (B, N, dim), or to the last ``num_queries`` of them; see :class:`Attention`."""
+        return self._checkpointed(x, grid, num_queries)
+
+    def _checkpointed(self, *args) -> Tensor:
         if self.with_cp and self.training and torch.is_grad_enabled():
             # Only drop path draws. A CUDA graph cannot record that the state of a generator is kept.
-            return torch.utils.checkpoint.checkpoint(self._forward, x, grid, num_queries, use_reentrant=False,
+            return torch.utils.checkpoint.checkpoint(self._forward, *args, use_reentrant=False,
                                                      preserve_rng_state=isinstance(self.drop_path, DropPath))
-        return self._forward(x, grid, num_queries)
+        return self._forward(*args)
 
     def _forward(self, x: Tensor, grid: tuple[int, int] | None, num_queries: int | None) -> Tensor:
         x = self._add(x, lambda x: self.ls1(self.attn(self.norm1(x), grid, num_queries, self.window_size)))

@@ -36,7 +36,12 @@ class MAEDecoder(BaseModule):
         mlp_ratio: Hidden width of the MLPs over ``decoder_embed_dim``.
         with_cp: Activation checkpointing of every block, as in :class:`PlainViT`.
         bf16_residual: A residual stream in bfloat16, as in :class:`PlainViT`.
+
+    Raises:
+        ValueError: If ``decoder_depth`` is below one, or ``decoder_num_heads`` does not divide the width.
     """
+
+    block_class = Block
 
     def __init__(self,
                  img_size: int | Sequence[int],
@@ -61,7 +66,8 @@ class MAEDecoder(BaseModule):
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_embed_dim))
         self.decoder_pos_embed = nn.Parameter(sincos_pos_embed(decoder_embed_dim, self.grid), requires_grad=False)
         self.decoder_blocks = nn.ModuleList(
-            Block(decoder_embed_dim, decoder_num_heads, mlp_ratio, with_cp=with_cp) for _ in range(decoder_depth))
+            self.block_class(decoder_embed_dim, decoder_num_heads, mlp_ratio, with_cp=with_cp)
+            for _ in range(decoder_depth))
         self.decoder_norm = nn.LayerNorm(decoder_embed_dim, eps=LAYER_NORM_EPS)
         self.decoder_pred = nn.Linear(decoder_embed_dim, out_dim)
 

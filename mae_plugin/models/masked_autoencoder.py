@@ -50,8 +50,9 @@ class MaskedAutoencoder(BaseModel):
     """Hide most of an image, encode the rest, predict what was hidden.
 
     ``img_size``, ``patch_size``, ``in_chans``, ``embed_dim`` and ``num_prefix_tokens`` are those of the backbone. The
-    parts whose signature asks for one of them get it from there; the decoder gets ``out_dim`` from the head's target,
-    and any part ``pixel_mean`` and ``pixel_std``, the normalisation of the data preprocessor.
+    parts whose signature asks for one of them get it from there; the decoder gets ``out_dim`` from the head's target
+    and ``num_taps`` from the number of the backbone's ``out_indices``, and any part ``pixel_mean`` and ``pixel_std``,
+    the normalisation of the data preprocessor.
 
     Where the data preprocessor has ``nodata=True``, NaN in its images means that there is no data: the backbone sees
     zeros there, the mean of each channel, and neither targets nor loss look at them.
@@ -88,7 +89,10 @@ class MaskedAutoencoder(BaseModel):
         head = _with_facts(head, 'head', facts)
         self.head = MODELS.build(dict(head, target=_with_facts(head['target'], 'head.target', facts)))
         self._check_head(head)
-        self.neck = build_part(neck, 'neck', dict(facts, out_dim=self.head.target.dim))
+        facts_of_decoder = dict(facts, out_dim=self.head.target.dim)
+        if hasattr(self.backbone, 'out_indices'):
+            facts_of_decoder['num_taps'] = len(self.backbone.out_indices)
+        self.neck = build_part(neck, 'neck', facts_of_decoder)
         self.corruption = build_part(corruption, 'corruption', facts)
 
     def init_weights(self) -> None:
@@ -234,6 +238,8 @@ def hide(imgs: Tensor, data_samples: Samples, masking: nn.Module, corruption: nn
     if seen.shape != imgs.shape:
         raise ValueError(f'model.corruption is a {type(corruption).__name__} and makes {tuple(seen.shape)} of '
                          f'images {tuple(imgs.shape)}: MaskedAutoencoder wants the same shape')
+    if valid is not None:
+        seen = seen.where(valid, 0)
     return imgs, seen, mask
 
 

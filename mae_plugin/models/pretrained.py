@@ -11,8 +11,9 @@ from .resize import grid_of, resize
 from .vit import ADDED_BY_TASKS
 
 _DECODER = re.compile(r'neck\.(mask_token$|decoder_)')
-# What a task has no use for: class token and norms where its output does not use them, and all that is not encoder.
-_MAY_BE_UNUSED = re.compile(r'backbone\.(cls_token$|norm\.|fc_norm\.)|(?!backbone\.)')
+# What a task has no use for: mask token, class token and norms where its output does not use them, and all that is not
+# encoder.
+_MAY_BE_UNUSED = re.compile(r'backbone\.(cls_token$|mask_token$|norm\.|fc_norm\.)|(?!backbone\.)')
 _TASKS = ('classification', 'detection', 'segmentation')
 
 

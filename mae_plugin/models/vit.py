@@ -15,8 +15,8 @@ from .masking import PatchMask
 from .pos_embed import resample_pos_embed, sincos_pos_embed
 
 # What a task adds to the encoder: relative positions, layer scale, convolutions between windows and the norm of the
-# pooled features. They are in no pretraining checkpoint.
-ADDED_BY_TASKS = re.compile(r'blocks\.\d+\.(attn\.rel_pos\.|ls[12]\.|residual\.)|fc_norm\.')
+# pooled features. They are in no pretraining checkpoint. Nor, in most, is the mask token of a MaskTokenViT.
+ADDED_BY_TASKS = re.compile(r'blocks\.\d+\.(attn\.rel_pos\.|ls[12]\.|residual\.)|fc_norm\.|mask_token$')
 OUT_TYPES = ('raw', 'cls_token', 'avg_featmap', 'featmap')
 
 

@@ -147,7 +147,7 @@ def _part(part: nn.Module | None, cfg: Mapping | None) -> dict | None:
         facts |= {name: getattr(part, name) for name in _BUILT}
     else:
         # MaskedAutoencoder gives them to its parts.
-        for name in ('in_chans', 'num_prefix_tokens', 'pixel_mean', 'pixel_std'):
+        for name in ('in_chans', 'num_prefix_tokens', 'num_taps', 'pixel_mean', 'pixel_std'):
             facts.pop(name, None)
         facts |= {name: f'sha256:{sha256}' for name, sha256 in getattr(part, 'files', {}).items()}
     return _json(dict(facts, type=type(part).__name__))

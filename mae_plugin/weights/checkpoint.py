@@ -28,6 +28,7 @@ _ENCODER = ('backbone.blocks', ('backbone.patch_embed.proj.weight', 'backbone.pa
                                 'backbone.pos_embed'))
 _DECODER = ('neck.decoder_blocks', ('neck.mask_token', 'neck.decoder_pos_embed', *(
     f'neck.decoder_{part}.{w}' for part in ('embed', 'norm', 'pred') for w in ('weight', 'bias'))))
+_OF_MAE = {*_DECODER[1], *(f'neck.decoder_blocks.{part}' for part in _BLOCK)}
 
 
 @dataclass
@@ -56,8 +57,19 @@ class Weights:
 
     @property
     def lost_of_decoder(self) -> list[str]:
-        """What a decoder of MAE has and this one has not: none for a file without one."""
-        return _lost(self.state, *_DECODER) if self.kind == 'pretraining' else []
+        """What a decoder of MAE has and this one has not: none for a file without one, or with one of another type."""
+        return _lost(self.state, *_DECODER) if self.kind == 'pretraining' and not self.other_decoder else []
+
+    @property
+    def other_decoder(self) -> str | None:
+        """What the decoder is, as far as the card or a name tells, where it is not that of MAE; else None."""
+        kind = said(self.card, 'decoder', 'type') or 'MAEDecoder'
+        if self.kind != 'pretraining':
+            return None
+        if kind != 'MAEDecoder':
+            return str(kind)
+        names = [name for name in self.state if name.startswith('neck.')]
+        return next((f'a decoder with {name}' for name in names if re.sub(r'\.\d+\.', '.', name) not in _OF_MAE), None)
 
     @property
     def others(self) -> list[str]:

@@ -13,6 +13,7 @@ from .formats import FORMATS, from_plugin, to_plugin
 from .huggingface import read_folder, write_folder
 from .safe_load import load_file
 
+_MASK_TOKEN = 'backbone.mask_token'  # of a MaskTokenViT
 _SUFFIXES = ('.pth', '.pt', '.bin', '.safetensors')
 
 # What tensors do not tell, and where a card has it.
@@ -53,17 +54,21 @@ def convert(source: str, target: str | os.PathLike, to: str, encoder_only: bool 
         raise ValueError(f'{target} exists: name another file, or give --overwrite')
     weights = read_weights(source)
     weights.check_known()
-    if encoder_only:
-        weights.state = {name: value for name, value in weights.state.items() if name.startswith('backbone.')}
+    if encoder_only:  # as tasks have it
+        weights.state = {name: value for name, value in weights.state.items()
+                         if name.startswith('backbone.') and name != _MASK_TOKEN}
     if weights.lost_of_decoder and not encoder_only:
         raise ValueError(f'{source} lacks part of its decoder: {shorten(weights.lost_of_decoder)}: '
                          '--encoder-only leaves out the rest of it')
+    if weights.other_decoder and to != 'plugin':
+        raise ValueError(f"{source} holds another decoder than MAE's ({weights.other_decoder}), for which the format "
+                         f'{to} has no place: --encoder-only leaves it out')
     try:
         translated, homeless = from_plugin(weights.state, to)
     except ValueError as error:
         raise ValueError(f'{source} has no form as {to}: {error}') from error
     if homeless:
-        encoder = any(name.startswith('backbone.') for name in homeless)
+        encoder = any(name.startswith('backbone.') and name != _MASK_TOKEN for name in homeless)
         raise ValueError(
             f'{source}: {len(homeless)} of its {len(weights.state)} tensors have no place in the format {to} '
             f'({shorten(homeless)})'

@@ -37,7 +37,8 @@ def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
     if weights.kind == 'pretraining':
         lost = weights.lost_of_decoder
         heads = said(card, 'decoder', 'decoder_num_heads')
-        facts['decoder'] = f'not whole: it lacks {shorten(lost)}' if lost else _decoder(state, heads)
+        facts['decoder'] = (f'not whole: it lacks {shorten(lost)}' if lost else
+                            weights.other_decoder or _decoder(state, heads))
     others = sorted({name.partition('.')[0] for name in state} - {'backbone'})
     if weights.kind not in ('pretraining', 'encoder'):
         facts['other parts'] = ', '.join(f'{part} ({sum(name.startswith(part + ".") for name in state)} tensors)'
@@ -63,8 +64,8 @@ def _encoder(state: Mapping[str, Tensor], heads: int | None) -> str:
             f'{heads or _UNKNOWN} heads, MLP {mlp.size(0)}, '
             f'patches of {patch} pixels, {filters.size(1)} channels']
     words += [what for name, what in (
-        ('backbone.cls_token', 'class token'), ('backbone.norm.weight', 'final norm'),
-        ('backbone.fc_norm.weight', 'norm of the mean')) if name in state]
+        ('backbone.cls_token', 'class token'), ('backbone.mask_token', 'mask token'),
+        ('backbone.norm.weight', 'final norm'), ('backbone.fc_norm.weight', 'norm of the mean')) if name in state]
     words += [what for mark, what in (
         ('.ls1.', 'layer scale'), ('.rel_pos.rel_pos_h', 'relative positions of each side'),
         ('.rel_pos.table', 'table of relative positions'), ('.residual.', 'convolutions between windows'))
