@@ -12,6 +12,7 @@ from tiny.tools import ROOT, assert_plain, run_tool  # noqa: F401
 
 from mae_plugin.datasets.digit_scenes import ensure_digit_scenes
 from mae_plugin.datasets.neu import ensure_neu
+from mae_plugin.datasets.spectral_scenes import ensure_spectral_scenes
 
 CONFIGS = sorted(path for folder in ('pretrain', 'classification', 'detection', 'segmentation')
                  for path in (ROOT / 'configs' / folder).glob('*.py'))
@@ -23,6 +24,7 @@ def data(tmp_path_factory):
     pytest.importorskip('sklearn')
     top = tmp_path_factory.mktemp('all_configs')
     generated.make_images(top / 'data/images')
+    generated.make_tiles(top / 'data/tiles')
     generated.make_classification(top / 'data')
     generated.make_ade(top)
     generated.make_custom_maps(top / 'data/my_images')
@@ -34,6 +36,7 @@ def data(tmp_path_factory):
     ensure_neu(top / 'data/neu', *archives(top / 'raw'))
     ensure_digit_scenes(top / 'data/digit_scenes', pretrain_train=4, pretrain_val=4, detection_train=40,
                         detection_val=4, classification_train=40, classification_val=10)
+    ensure_spectral_scenes(top / 'data/spectral_scenes', train=10, val=10)
     return top
 
 

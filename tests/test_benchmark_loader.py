@@ -136,7 +136,7 @@ def test_the_memory_of_a_worker_is_that_of_its_batches(cfg, monkeypatch):
 
 def test_what_is_left_to_the_gpu_is_counted(cfg):
     contender = LoaderContender(cfg, 'device', 4)
-    contender.dataset.mode = 'device'  # which it is only with a GPU
+    contender.dataset.reader.mode = 'device'  # which it is only with a GPU
     batch = next(contender.batches(0))
     assert loader._bytes_of(batch) == sum(len(contender.dataset.source.read(sample.sample_key[2]))
                                           for sample in batch['data_samples'])

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from PIL import Image
 from tiny.pictures import jpeg, photograph
 
-from mae_plugin.datasets import UnlabelledImages, collate_batch, encoded, unlabelled
+from mae_plugin.datasets import UnlabelledImages, collate_batch, encoded, reader
 from mae_plugin.datasets.encoded import EncodedCrop, EncodedImages, is_baseline, why_not_on_gpu
 from mae_plugin.datasets.image_io import ImageReadError
 from mae_plugin.datasets.picture import JpegPicture, open_picture
@@ -51,7 +51,7 @@ def preprocessor():
 
 @pytest.fixture(autouse=True)
 def _a_gpu_there_is(monkeypatch):
-    monkeypatch.setattr(unlabelled, 'why_not_on_gpu', lambda: None)
+    monkeypatch.setattr(reader, 'why_not_on_gpu', lambda: None)
 
 
 def batches(folder, mode, workers=0, count=6, collate='mae_plugin.collate_batch', **kwargs):
@@ -220,12 +220,12 @@ def log(monkeypatch):
 
 
 def test_one_line_says_which_path_runs(folder, log, monkeypatch):
-    assert UnlabelledImages(folder, CROP, mode='device').mode == 'device'
+    assert UnlabelledImages(folder, CROP, mode='device').reader.mode == 'device'
     assert 'JPEGs are decoded by the GPU (nvJPEG)' in log[-1] and len(log) == 1
-    monkeypatch.setattr(unlabelled, 'why_not_on_gpu', why_not_on_gpu)
+    monkeypatch.setattr(reader, 'why_not_on_gpu', why_not_on_gpu)
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
     data = UnlabelledImages(folder, CROP, mode='device')
-    assert data.mode == 'fast' and isinstance(data[0]['inputs'], torch.Tensor)
+    assert data.reader.mode == 'fast' and isinstance(data[0]['inputs'], torch.Tensor)
     assert "decoded in the workers, mode 'fast' instead of 'device' (no GPU)" in log[-1] and len(log) == 2
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'current_device', lambda: 0)
@@ -233,7 +233,7 @@ def test_one_line_says_which_path_runs(folder, log, monkeypatch):
     def decode_jpeg(*args, **kwargs):
         raise RuntimeError('torchvision not compiled with nvJPEG support\nException raised from')
     monkeypatch.setattr(encoded, 'decode_jpeg', decode_jpeg)
-    assert UnlabelledImages(folder, CROP, mode='device').mode == 'fast'
+    assert UnlabelledImages(folder, CROP, mode='device').reader.mode == 'fast'
     assert '(torchvision not compiled with nvJPEG support), ' in log[-1] and len(log) == 3
 
 

@@ -30,7 +30,7 @@ def test_images_are_turned_upright(tmp_path):
 
 
 def test_another_mode_is_refused():
-    with pytest.raises(ValueError, match="mode='device' is not 'exact', 'fast' or None"):
+    with pytest.raises(ValueError, match="mode='device' is not 'exact', 'fast', 'array' or None"):
         LoadImage(mode='device')
 
 

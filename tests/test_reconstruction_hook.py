@@ -20,6 +20,7 @@ from mae_plugin.engine import ReconstructionHook, reconstruction_hook
 from mae_plugin.models import Target
 from mae_plugin.registry import HOOKS, MODELS
 from mae_plugin.utils.chain import final_metrics
+from mae_plugin.visualization.reconstruction import reconstruct
 from mae_plugin.weights.safe_load import load_file
 
 CONFIG, FSDP = TINY / 'tiny_mae.py', TINY / 'tiny_mae_fsdp.py'
@@ -110,7 +111,7 @@ class Images(list):
 
 def runner_of(model, count=8):
     loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=Images(range(count))))
-    return SimpleNamespace(model=model, visualizer=Drawn(), iter=1, max_iters=100, val_loop=None, train_loop=loop,
+    return SimpleNamespace(cfg=dict(val_evaluator=dict(data_range=510)), model=model, visualizer=Drawn(), iter=1, max_iters=100, val_loop=None, train_loop=loop,
                            logger=logging.getLogger('test'))
 
 
@@ -138,6 +139,10 @@ def test_images_are_spread_and_keyed_and_nothing_else_changes(tiny_mae, warnings
     runner.iter = 2
     hook.after_train_iter(runner, 0)
     assert [*runner.visualizer.scalars] == [2] and not warnings
+    psnr = reconstruct(tiny_mae.eval(), hook.samples, data_range=510).psnr
+    assert runner.visualizer.scalars[2] == pytest.approx(np.mean(psnr), abs=1e-4)
+    usual = reconstruct(tiny_mae, hook.samples).psnr
+    np.testing.assert_allclose(np.subtract(psnr, usual), 20 * np.log10(2), atol=1e-4)
 
 
 def test_a_failure_is_one_warning(tiny_mae, warnings):

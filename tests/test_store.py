@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader
 from mae_plugin.datasets import store as module
 from mae_plugin.datasets.image_io import ImageReadError
 from mae_plugin.datasets.picture import JpegPicture, open_picture, resize_exact
+from mae_plugin.datasets.reader import EXTENSIONS
 from mae_plugin.datasets.sample_key import SampleKey
 from mae_plugin.datasets.store import ImageStore, StoreBuilder
-from mae_plugin.datasets.unlabelled import EXTENSIONS, UnlabelledImages
+from mae_plugin.datasets.unlabelled import UnlabelledImages
 
 CROP = [dict(type='mae_plugin.KeyedRandomResizedCrop', size=32), dict(type='mae_plugin.KeyedRandomFlip'),
         dict(type='mae_plugin.PackUnlabelled')]

@@ -149,7 +149,7 @@ def test_when_nothing_can_be_read_the_data_root_is_gone(folder):
 def test_a_folder_of_files_that_are_no_images_is_refused(tmp_path):
     for number in range(20):
         (tmp_path / f'{number:02}.jpg').write_text('<html>not found</html>')
-    message = r'has 20 files .* none of the first 16 is one: .*00\.jpg: not an image'
+    message = r'has 20 files .* none of the first 16 can be read: .*00\.jpg: not an image'
     with pytest.raises(ValueError, match=message) as caught:
         UnlabelledImages(tmp_path, KEEP)
     assert '\n' not in str(caught.value)

@@ -44,8 +44,9 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f'--workers {args.workers} is not at least 1')
     from tqdm import tqdm  # after --help, for it takes time
 
+    from mae_plugin.datasets.reader import EXTENSIONS
     from mae_plugin.datasets.store import ImageStore, StoreBuilder
-    from mae_plugin.datasets.unlabelled import EXTENSIONS, normalized
+    from mae_plugin.datasets.unlabelled import normalized
     extensions = normalized(args.extensions or EXTENSIONS)
     builder = StoreBuilder(args.data_root, args.store, extensions, args.data_prefix, args.channels, args.format,
                            args.short_side, args.quality)

@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> None:
     ratio = getattr(model.masking, 'mask_ratio', None)
     hidden = type(model.masking).__name__ + ('' if ratio is None else f', {ratio:.0%} of the patches hidden')
     normalised = drawing.is_normalised(model)
+    data_range = drawing.data_range_of((model.loaded_from['card'] or {}).get('config') if cfg is None else cfg)
     caption = (f'{Path(args.checkpoint).name}: {hidden}, seed {args.seed}.'
                + (f' {drawing.NORMALISED}' if normalised else ''))
     out = Path(args.out)
@@ -69,7 +70,7 @@ def main(argv: Sequence[str]) -> None:
         if not isinstance(sample, dict):
             print(f'skipped: {sample}', file=sys.stderr)
             continue
-        pictures = drawing.reconstruct(model, [sample], args.bands)
+        pictures = drawing.reconstruct(model, [sample], args.bands, data_range)
         stem, number = Path(path).stem, 1
         while (name := f'{stem}.png' if number == 1 else f'{stem}-{number}.png') in made:  # of several folders
             number += 1

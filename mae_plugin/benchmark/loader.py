@@ -26,7 +26,7 @@ STAGES = ('read', 'header', 'decode', 'resize', 'flip and pack', 'collate', 'oth
 # Where a project does what; a name that one version does not have leaves its time to 'other'.
 _DATASETS = 'mae_plugin.datasets'
 _PLACES = {
-    f'{_DATASETS}.unlabelled:open_picture': 'header',
+    f'{_DATASETS}.reader:open_picture': 'header',
     f'{_DATASETS}.picture:Picture.pixels': 'decode',
     f'{_DATASETS}.picture:JpegPicture.pixels': 'decode',
     f'{_DATASETS}.picture:resize_exact': 'resize',

@@ -55,8 +55,9 @@ def with_data(cfg: Config, contender: str) -> Config:
 
 
 def _ensure_store(dataset: dict) -> None:
+    from mae_plugin.datasets.reader import EXTENSIONS
     from mae_plugin.datasets.store import StoreBuilder
-    from mae_plugin.datasets.unlabelled import EXTENSIONS, normalized
+    from mae_plugin.datasets.unlabelled import normalized
     builder = StoreBuilder(
         dataset['data_root'], dataset['cache'], normalized(dataset.get('extensions', EXTENSIONS)),
         dataset.get('data_prefix'), dataset.get('channels', 3), 'raw', 512, 95)

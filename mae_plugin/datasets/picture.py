@@ -67,6 +67,31 @@ def resize_fast(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return interpolate(picture, size, mode='bicubic', antialias=True)[0].permute(1, 2, 0).numpy()
 
 
+class ArrayPicture(Picture):
+    """A picture whose pixels lie in an array, mapped from a file as a rule: of these, only a box is touched.
+
+    Args:
+        array: uint8 (H, W, C).
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self._array.shape[1::-1]
+
+    def pixels(self, box: Box | None = None) -> np.ndarray:
+        """See :meth:`Picture.pixels`."""
+        left, top, right, bottom = box or (0, 0, *self.size)
+        return self._array[top:bottom, left:right].copy()
+
+    def resized(self, size: tuple[int, int], box: Box | None = None) -> np.ndarray:
+        """See :meth:`Picture.resized`; by :func:`~.picture.resize_fast`."""
+        return resize_fast(self.pixels(box), size)
+
+
 class JpegPicture(Picture):
     """A JPEG that is not decoded before it is known which part is wanted.
 

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 
 from mae_plugin.datasets.digit_scenes import ensure_digit_scenes
 from mae_plugin.datasets.neu import ensure_neu
+from mae_plugin.datasets.spectral_scenes import ensure_spectral_scenes
 
-MAKERS = {'digit_scenes': ensure_digit_scenes, 'neu': ensure_neu}
+MAKERS = {'digit_scenes': ensure_digit_scenes, 'neu': ensure_neu, 'spectral_scenes': ensure_spectral_scenes}
 
 
 def prepare_data(cfg: Mapping) -> None:

@@ -25,7 +25,7 @@ from torch.multiprocessing import start_processes
 from .image_io import ImageReadError
 from .image_sources import open_source
 from .index_cache import Strings
-from .picture import Box, JpegPicture, Picture, open_picture, resize_exact, resize_fast
+from .picture import ArrayPicture, JpegPicture, Picture, open_picture, resize_exact
 from .storage import Storage, is_url, only
 
 _VERSION = 1  # of the format: raise it when that changes
@@ -36,31 +36,6 @@ _SAMPLED = 64  # images, for the estimate of the size
 _READ_AT_ONCE = 64  # images, where they are on a server
 _COMPARED = 16  # images, when a store is opened beside its source
 _COLUMNS = dict(size=np.int64, height=np.int32, width=np.int32, crc=np.uint32, source_crc=np.uint32, altered=np.bool_)
-
-
-class ArrayPicture(Picture):
-    """A picture whose pixels lie in an array, mapped from a file as a rule: of these, only a box is touched.
-
-    Args:
-        array: uint8 (H, W, C).
-    """
-
-    def __init__(self, array: np.ndarray) -> None:
-        self._array = array
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) in pixels."""
-        return self._array.shape[1::-1]
-
-    def pixels(self, box: Box | None = None) -> np.ndarray:
-        """See :meth:`Picture.pixels`."""
-        left, top, right, bottom = box or (0, 0, *self.size)
-        return self._array[top:bottom, left:right].copy()
-
-    def resized(self, size: tuple[int, int], box: Box | None = None) -> np.ndarray:
-        """See :meth:`Picture.resized`; by :func:`~.picture.resize_fast`."""
-        return resize_fast(self.pixels(box), size)
 
 
 class ImageStore:

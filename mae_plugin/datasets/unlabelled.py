@@ -16,19 +16,16 @@ from torch.utils.data import Dataset
 from mae_plugin.registry import DATASETS
 
 from .batch import Batch
-from .encoded import left_to_gpu, why_not_on_gpu
-from .image_io import MODES, ImageReadError
+from .image_io import ImageReadError
 from .image_sources import Mixture, Source, open_source
-from .picture import Picture, open_picture
+from .picture import Picture
+from .reader import Reader
 from .sample_key import SampleKey, generator
 from .storage import Storage
 from .store import open_store
-from .turbojpeg import turbojpeg
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff')
 _PROBED = 16
 _IN_A_ROW = 50
-_MODES = ('exact', 'fast', 'cached', 'device')
 
 
 def normalized(extensions: Iterable[str]) -> set[str]:
@@ -58,8 +55,9 @@ class UnlabelledImages(Dataset):
             that fsspec knows; or a list of such sources.
         pipeline: transforms, or configs of them.
         data_prefix: folder that the paths of a list are relative to; by default the list's own.
-        extensions: extensions of the files to take from a folder or an archive, in any case.
-        channels: 3 for RGB, 1 for grey.
+        extensions: extensions of the files to take from a folder or an archive, in any case; None for all that
+            ``mode`` reads.
+        channels: 3 for RGB, 1 for grey; with mode ``'array'`` any number.
         holdout: share of the images, in [0, 1), that is held out for validation.
         split: ``'train'`` or ``'val'``.
         max_images: take only so many of the split, chosen by the same hash, thus from all over it.
@@ -67,6 +65,7 @@ class UnlabelledImages(Dataset):
             JPEGs are resized by PyTorch, at most a level beside in the mean. ``'cached'``: as ``'fast'`` from what a
             store holds. ``'device'``: baseline JPEGs are left to the data preprocessor, which has the GPU decode and
             resize them, see ``docs/speed.md``; the rest as by ``'fast'``, and all of them where no GPU can.
+            ``'array'``: the numbers of the file as they are, in float32, see ``docs/channels.md``.
         weights: how often the images of each of several sources are drawn, in proportion, see ``KeyedSampler``; by
             default every image once an epoch.
         storage: arguments of :class:`~.storage.Storage`: time limit, tries and fsspec's options.
@@ -76,26 +75,24 @@ class UnlabelledImages(Dataset):
             ``KeyedSampler`` and ``KeyedIterTrainLoop``; not with mode ``'device'``.
         repeat_distance: samples of all processes between two crops of an image; as many times ``repeats - 1`` crops lie
             in the memory of the workers.
+        arrays: for ``'array'``, the ``bands`` and ``nodata`` of :class:`~.arrays.ArrayReader`, in a dict.
 
     Raises:
         FileNotFoundError: if ``data_root``, or a file of the list, does not exist.
         ValueError: if there is no image, if none of the first 16 can be decoded, or if an argument is out of range.
         ConnectionError: if a server could not be read, as often as it was tried.
-        ImportError: if the package for a protocol is not installed.
+        ImportError: if the package for a protocol or a format is not installed.
     """
 
     def __init__(self, data_root: str | Sequence[str] | None, pipeline: Sequence[Any], data_prefix: str | None = None,
-                 extensions: Sequence[str] = EXTENSIONS, channels: int = 3, holdout: float = 0.0, split: str = 'train',
+                 extensions: Sequence[str] | None = None, channels: int = 3, holdout: float = 0.0, split: str = 'train',
                  max_images: int | None = None, mode: str = 'exact', weights: Sequence[float] | None = None,
                  storage: Mapping[str, Any] | None = None, cache: str | Sequence[str] | None = None, repeats: int = 1,
-                 repeat_distance: int = 32768) -> None:
-        if mode not in _MODES:
-            raise ValueError(f'UnlabelledImages: mode={mode!r} is not one of {", ".join(map(repr, _MODES))}')
+                 repeat_distance: int = 32768, arrays: Mapping[str, Any] | None = None) -> None:
+        self.reader = Reader(mode, channels, arrays)
         if (mode == 'cached') != (cache is not None):
             raise ValueError(f"UnlabelledImages: mode={mode!r} with cache={cache!r}: mode='cached' needs as "
                              'cache the folder that tools/cache_images.py made, the other modes have none')
-        if channels not in MODES:
-            raise ValueError(f'UnlabelledImages: channels={channels!r} is not one of {sorted(MODES)}')
         if not 0 <= holdout < 1:
             raise ValueError(f'UnlabelledImages: holdout={holdout!r} is not in [0, 1)')
         if split not in ('train', 'val'):
@@ -118,30 +115,17 @@ class UnlabelledImages(Dataset):
         self.crops_to_hold = 0  # in each worker; the loop sets it where crops are asked of the worker that made them
         self._held: dict[SampleKey, Any] = {}
         self.data_root = data_root
-        self.channels = channels
-        self.mode = mode
         self.cache = cache
-        self.source = self._open_sources(normalized(extensions), data_prefix, weights, storage or {})
+        extensions = normalized(self.reader.extensions if extensions is None else extensions)
+        self.source = self._open_sources(extensions, data_prefix, weights, storage or {})
         self._numbers = self._choose(holdout, split, max_images)
         self.mixture = self._mix(weights)
         self.pipeline = Compose(pipeline)
         self._probe()
         part = f'{split} split of ' if holdout else ''
-        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root or cache}; {self._say_mode()}',
-                  logger='current')
-
-    def _say_mode(self) -> str:
-        """Chooses ``'fast'`` for ``'device'`` where there is no such device; how the images will be decoded."""
-        text = f'mode {self.mode!r}'
-        if self.mode == 'cached':
-            return f'{text}, {"; ".join(store.describe() for store in getattr(self.source, "sources", [self.source]))}'
-        if self.mode == 'device':
-            reason = why_not_on_gpu()
-            if not reason:
-                return f'{text}, JPEGs are decoded by the GPU (nvJPEG)'
-            self.mode = 'fast'
-            text = f"JPEGs are decoded in the workers, mode 'fast' instead of 'device' ({reason})"
-        return f'{text}, {"parts of JPEGs by TurboJPEG" if turbojpeg() else "no TurboJPEG, so JPEGs are decoded whole"}'
+        stores = getattr(self.source, 'sources', [self.source]) if cache else ()
+        how = f"mode 'cached', {'; '.join(store.describe() for store in stores)}" if cache else self.reader.describe()
+        print_log(f'UnlabelledImages: {len(self)} images, {part}{data_root or cache}; {how}', logger='current')
 
     def _open_sources(self, extensions: set[str], data_prefix: str | None, weights: Sequence[float] | None,
                       storage: Mapping[str, Any]) -> Source:
@@ -165,7 +149,7 @@ class UnlabelledImages(Dataset):
             if len(roots) != len(caches):
                 raise ValueError(f'UnlabelledImages: cache={self.cache!r} has to name a store for each of the '
                                  f'sources in data_root={self.data_root!r}')
-            sources = [open_store(cache, root, extensions, data_prefix, self.channels, Storage(**storage))
+            sources = [open_store(cache, root, extensions, data_prefix, self.reader.channels, Storage(**storage))
                        for cache, root in zip(caches, roots, strict=True)]
         return Mixture(sources) if several else sources[0]
 
@@ -211,7 +195,7 @@ class UnlabelledImages(Dataset):
             except ImageReadError as error:
                 first = first or error
         raise ValueError(f'UnlabelledImages: data_root={self.data_root!r} has {len(self)} files that are named as '
-                         f'images, but none of the first {min(_PROBED, len(self))} is one: {first}') from first
+                         f'images, but none of the first {min(_PROBED, len(self))} can be read: {first}') from first
 
     @property
     def metainfo(self) -> dict:
@@ -270,8 +254,7 @@ class UnlabelledImages(Dataset):
             raise encoded
         if isinstance(encoded, Exception):
             raise ImageReadError(f'cannot read the image {path}: {encoded} ({type(encoded).__name__})') from encoded
-        picture = open_picture(encoded, path, self.channels, self.mode != 'exact')
-        return left_to_gpu(picture) if self.mode == 'device' else picture
+        return self.reader.open(encoded, path)
 
     def _sample(self, key: SampleKey, first: bytes | Picture | Exception) -> Any:
         """The sample of a key, made from the first image of :meth:`_candidates` that can be read."""

@@ -69,7 +69,10 @@ def extract_features(model: nn.Module, loader: DataLoader, feature: str = 'cls_t
     model.eval()
     with torch.random.fork_rng(devices=[]):  # the loader draws a seed
         for batch in loader:
-            tokens = model.backbone(model.data_preprocessor(batch, False)['inputs'])[-1]
+            imgs = model.data_preprocessor(batch, False)['inputs']
+            if getattr(model.data_preprocessor, 'nodata', False):
+                imgs = imgs.nan_to_num(0)  # as in pretraining
+            tokens = model.backbone(imgs)[-1]
             if tokens.ndim == 3:
                 tokens = tokens[:, 0] if feature == 'cls_token' else tokens[:, 1:].mean(dim=1)
             features.append(tokens)

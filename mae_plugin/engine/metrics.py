@@ -12,12 +12,25 @@ from ..registry import METRICS
 class MaskedReconstruction(BaseMetric):
     """Loss and PSNR on hidden patches.
 
-    ``masked_loss`` is the mean over images of what pretraining minimises. ``psnr`` is ``10 log10(255^2 / mse)`` in dB,
-    with the mean squared error over all hidden pixels in pixel values; where the target is normalised, brightness and
-    contrast of each patch are taken from the image.
+    ``masked_loss`` is the mean over images of what pretraining minimises. ``psnr`` is ``10 log10(data_range^2 / mse)``
+    in dB, with the mean squared error over all hidden pixels in pixel values; where the target is normalised,
+    brightness and contrast of each patch are taken from the image.
+
+    Args:
+        data_range: Largest pixel value less the smallest: 255 for images of 8 bits.
+        **kwargs: Those of ``BaseMetric``.
+
+    Raises:
+        ValueError: If ``data_range`` is not above 0.
     """
 
     default_prefix = 'mae'
+
+    def __init__(self, data_range: float = 255, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if data_range <= 0:
+            raise ValueError(f'MaskedReconstruction: data_range={data_range!r} is not above 0')
+        self.data_range = data_range
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
         """Keep ``masked_loss`` and ``masked_mse`` of each sample."""
@@ -26,4 +39,4 @@ class MaskedReconstruction(BaseMetric):
     def compute_metrics(self, results: list[tuple[float, float]]) -> dict:
         """``masked_loss`` and ``psnr`` over all images."""
         loss, mse = torch.tensor(results, dtype=torch.float64).mean(dim=0)
-        return dict(masked_loss=loss.item(), psnr=10 * torch.log10(255**2 / mse).item())
+        return dict(masked_loss=loss.item(), psnr=10 * torch.log10(self.data_range**2 / mse).item())

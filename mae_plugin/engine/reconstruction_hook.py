@@ -81,12 +81,12 @@ class ReconstructionHook(Hook):
             _warn(f'no more of them in this run, for drawing failed ({type(error).__name__}: {error})')
 
     def _draw(self, runner) -> None:
-        from mae_plugin.visualization.reconstruction import is_normalised, panel, reconstruct
+        from mae_plugin.visualization.reconstruction import data_range_of, is_normalised, panel, reconstruct
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         step = runner.iter + 1
         if not self.samples:
             self.samples = self._choose((runner.val_loop or runner.train_loop).dataloader.dataset)
-        pictures = reconstruct(model.eval(), self.samples, self.bands)
+        pictures = reconstruct(model.eval(), self.samples, self.bands, data_range_of(runner.cfg))
         sheet = panel(f'Iteration {step:,}', pictures, is_normalised(model), _SIDE)
         runner.visualizer.add_image('reconstruction', np.asarray(sheet.to_image()), step)
         if pictures.psnr:

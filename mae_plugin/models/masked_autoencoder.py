@@ -33,7 +33,7 @@ class Reconstruction:
         prediction: The predicted patches alone; None where the target cannot be turned back into pixels. The brightness
             and contrast of normalised ones are those of the original.
         pasted: ``seen``, and the predicted patches in their places; None likewise.
-        psnr: (B,) ``10 log10(255^2 / mse)`` in dB over predicted pixels with data; None likewise.
+        psnr: (B,) ``10 log10(data_range^2 / mse)`` in dB over predicted pixels with data; None likewise.
         valid: (B, C, H, W) bool, False where there is no data; None where all of it counts.
     """
 
@@ -121,7 +121,7 @@ class MaskedAutoencoder(BaseModel):
         if mode == 'predict':
             return self.predict(inputs, data_samples)
         if mode == 'tensor':
-            return self.backbone(inputs)[-1]
+            return self.backbone(inputs.nan_to_num(0) if self._nodata else inputs)[-1]
         raise ValueError(f"mode='{mode}' is not one of 'loss', 'predict', 'tensor'")
 
     def loss(self, imgs: Tensor, data_samples: Sequence | None = None) -> dict:
@@ -138,10 +138,13 @@ class MaskedAutoencoder(BaseModel):
         pred, imgs, mask, _ = self._predict(imgs, data_samples)
         return self.head.loss(pred, imgs, mask, data_samples)
 
+    @property
+    def _nodata(self) -> bool:
+        return getattr(self.data_preprocessor, 'nodata', False)
+
     def _predict(self, imgs: Tensor, data_samples: Samples) -> tuple[Tensor, Tensor, PatchMask, Tensor]:
         """Predictions (B, P, D), the clean images without NaN, the mask, and the images that the backbone saw."""
-        nodata = getattr(self.data_preprocessor, 'nodata', False)
-        imgs, seen, mask = hide(imgs, data_samples, self.masking, self.corruption, self._grid(imgs), nodata)
+        imgs, seen, mask = hide(imgs, data_samples, self.masking, self.corruption, self._grid(imgs), self._nodata)
         pred = self.neck(self.backbone(seen, mask), mask)
         expected = (imgs.size(0), mask.ids_pred.size(1), self.head.target.dim)
         if tuple(pred.shape) != expected:
@@ -166,8 +169,8 @@ class MaskedAutoencoder(BaseModel):
         return samples
 
     @torch.no_grad()
-    def reconstruct(self, imgs: Tensor, data_samples: Sequence | None = None) -> Reconstruction:
-        """What the model makes of normalised images (B, C, H, W), to be looked at."""
+    def reconstruct(self, imgs: Tensor, data_samples: Sequence | None = None, data_range: float = 255) -> Reconstruction:
+        """What the model makes of normalised images (B, C, H, W), to be looked at; ``data_range`` is for the PSNR."""
         pred, imgs, mask, seen = self._predict(imgs, data_samples)
         pixels, size = self.data_preprocessor.to_pixels, to_2tuple(self.backbone.patch_size)
         seen = greyed(seen, mask, size)
@@ -180,7 +183,7 @@ class MaskedAutoencoder(BaseModel):
             1, mask.ids_pred.unsqueeze(-1).expand_as(patches), patches)
         prediction = unpatchify(all_patches, size, mask.grid)
         pasted = torch.where(patch_map(places, size, mask.grid), prediction, seen)
-        psnr = 10 * torch.log10(255**2 / self._masked_mse(patches, imgs, mask))
+        psnr = 10 * torch.log10(data_range**2 / self._masked_mse(patches, imgs, mask))
         return Reconstruction(prediction=pixels(prediction), pasted=pixels(pasted), psnr=psnr, **shown)
 
     def _masked_mse(self, patches: Tensor, imgs: Tensor, mask: PatchMask) -> Tensor:

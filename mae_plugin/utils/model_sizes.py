@@ -27,6 +27,46 @@ def check_sizes(model: dict[str, Any]) -> None:
             raise ValueError(f'model.{name}={found} disagrees with model.{source}={expected}')
 
 
+def check_channels(cfg: dict[str, Any]) -> None:
+    """Compare what the config says of the number of channels: backbone, data preprocessor, data sets.
+
+    Of data sets these are ``UnlabelledImages`` and what ``LoadImage`` loads.
+
+    Args:
+        cfg: The whole config.
+
+    Raises:
+        ValueError: Two disagree; the message names both settings and their values.
+    """
+    model = cfg.get('model') or {}
+    backbone = model.get('backbone') or {}
+    expected = backbone.get('in_chans', 3 if backbone.get('type') == 'mae_plugin.PlainViT' else None)
+    if expected is None:
+        return
+    for name, found in _channels(cfg, model):
+        if found != expected:
+            raise ValueError(f'{name} disagrees with model.backbone.in_chans={expected}: {found} instead of {expected} '
+                             'channels')
+
+
+def _channels(cfg: dict, model: dict) -> Iterator[tuple[str, int]]:
+    """(setting, the number of channels it says)."""
+    preprocessor = model.get('data_preprocessor') or {}
+    for name in ('mean', 'std'):
+        values = preprocessor.get(name)
+        if values is not None and (len(values) > 1 or preprocessor.get('type') == 'mae_plugin.MAEDataPreprocessor'):
+            yield f'model.data_preprocessor.{name}={list(values)}', len(values)  # OpenMMLab's take one for all channels
+    for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        dataset = (cfg.get(loader) or {}).get('dataset') or {}
+        if dataset.get('type') == 'mae_plugin.UnlabelledImages':
+            channels = dataset.get('channels', 3)
+            yield f'{loader}.dataset.channels={channels}', channels
+        for i, transform in enumerate(dataset.get('pipeline') or ()):
+            if transform.get('type') == 'mae_plugin.LoadImage':
+                channels = transform.get('channels', 3)
+                yield f'{loader}.dataset.pipeline.{i}.channels={channels}', channels
+
+
 def _pairs(model: dict, source: str, width: int) -> Iterator[tuple[str, int, str, Any]]:
     """(setting, its value, a setting that must equal it, the value of that)."""
     necks = _numbered('neck', model.get('neck') or {})  # a list is a chain of them

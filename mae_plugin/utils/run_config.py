@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mae_plugin.utils.cli import keep_traceback_in, nearest
-from mae_plugin.utils.model_sizes import check_sizes
+from mae_plugin.utils.model_sizes import check_channels, check_sizes
 from mae_plugin.utils.overrides import apply_overrides
 from mae_plugin.utils.schedule import check_schedule
 
@@ -111,6 +111,7 @@ def fill_in_data(cfg) -> None:
         if cfg.get(name) is not None:
             _share_images(cfg.get('train_dataloader'), cfg[name])
             fill_in_size(cfg, cfg[name].dataset)
+            fill_in_nodata(cfg, cfg[name].dataset, name)
 
 
 def _prepare_loader(loader: dict, scope: str | None, args: argparse.Namespace) -> None:
@@ -133,6 +134,25 @@ def fill_in_size(cfg, dataset: dict) -> None:
                 transform['size'] = cfg.model.backbone.img_size
 
 
+def fill_in_nodata(cfg, dataset: dict, loader: str = 'train_dataloader') -> None:
+    """Tell the data preprocessor of pretraining whether the images have pixels without data.
+
+    Raises:
+        ValueError: It says something else.
+    """
+    preprocessor = cfg.model.get('data_preprocessor') or {}
+    if (dataset.get('type'), preprocessor.get('type')) != ('mae_plugin.UnlabelledImages',
+                                                           'mae_plugin.MAEDataPreprocessor'):
+        return
+    nodata = (dataset.get('arrays') or {}).get('nodata')
+    if nodata is not None:
+        preprocessor.setdefault('nodata', True)
+    if preprocessor.get('nodata', False) != (nodata is not None):
+        raise ValueError(f'model.data_preprocessor.nodata={preprocessor.get("nodata")} disagrees with {loader}.dataset '
+                         f'and its arrays, nodata={nodata}: leave the first out, and give all data sets the same '
+                         'arrays')
+
+
 def _share_images(train_loader: dict | None, loader: dict) -> None:
     """Let a data set whose ``data_root`` is None take its images from where the training images come from."""
     if train_loader is None:
@@ -140,7 +160,7 @@ def _share_images(train_loader: dict | None, loader: dict) -> None:
     train_set, dataset = train_loader['dataset'], loader['dataset']
     if 'data_root' in dataset and dataset['data_root'] is None:
         shared = ('data_root', 'data_prefix', 'channels', 'extensions', 'storage',  # not the weights: each image once
-                  *(() if 'mode' in dataset else ('mode', 'cache')))
+                  *(() if 'mode' in dataset else ('mode', 'cache', 'arrays')))
         dataset.update({key: train_set[key] for key in shared if key in train_set})
     shares = [part.get('holdout', 0) for part in (train_set, dataset)]
     if dataset.get('split') == 'val' and dataset.get('data_root') == train_set.get('data_root') and len({*shares}) > 1:
@@ -278,6 +298,7 @@ def build_runner(cfg, strict: bool, loaders: Sequence[str] = ('train_dataloader'
     from mae_plugin.weights import safe_load
     safe_load.install()
     check_sizes(cfg.model)
+    check_channels(cfg)
     _check_optimizer(cfg)
     check_schedule(cfg)
     prepare_data(cfg)

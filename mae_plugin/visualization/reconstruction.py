@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mae_plugin.datasets import PackUnlabelled, ResizeCenterCrop, SampleKey, UnlabelledImages
 from mae_plugin.datasets.image_io import ImageReadError
-from mae_plugin.datasets.unlabelled import EXTENSIONS
+from mae_plugin.datasets.reader import EXTENSIONS
 from mae_plugin.models import MaskedAutoencoder
 from mae_plugin.models.masked_autoencoder import Reconstruction
 from mae_plugin.visualization.pictures import TILE, Sheet, Tile, photo
@@ -82,12 +82,18 @@ def is_8_bit(samples: Sequence[dict]) -> bool:
     return not any(isinstance(sample['inputs'], Tensor) and sample['inputs'].is_floating_point() for sample in samples)
 
 
-def reconstruct(model: MaskedAutoencoder, samples: Sequence[dict], bands: Sequence[int] | None = None) -> Pictures:
+def data_range_of(cfg: object) -> float:
+    """What the PSNR of a run is relative to: the ``data_range`` of its validation, 255 where it says none."""
+    return said(cfg, 'val_evaluator', 'data_range') or 255
+
+
+def reconstruct(model: MaskedAutoencoder, samples: Sequence[dict], bands: Sequence[int] | None = None,
+                data_range: float = 255) -> Pictures:
     """What ``model``, in eval mode, makes of ``samples`` of a data set; ``bands`` as for :class:`Display`."""
     preprocessor = model.data_preprocessor
     display = Display(preprocessor.mean, preprocessor.std, bands, stretch=not is_8_bit(samples))
     data = preprocessor(pseudo_collate(samples))
-    found: Reconstruction = model.reconstruct(data['inputs'], data['data_samples'])
+    found: Reconstruction = model.reconstruct(data['inputs'], data['data_samples'], data_range)
     made = [display(found.original, found.valid), display(found.seen, found.valid)]
     if found.prediction is None:
         return Pictures(made, None)
@@ -139,14 +145,15 @@ def samples_of(root: str, model: MaskedAutoencoder, seed: int,
         Path and sample; or path and the error of an image that cannot be read.
     """
     loading = said(model.loaded_from['card'], 'config', 'train_dataloader', 'dataset') or {}
-    loading = {name: loading[name] for name in ('mode', 'arrays') if loading.get('mode') == 'array' and name in loading}
+    loading = {name: value for name, value in loading.items()
+               if name in ('mode', 'channels', 'arrays') and loading.get('mode') == 'array'}
     pipeline = [ResizeCenterCrop(model.backbone.img_size, crop_share=1.), PackUnlabelled()]
     with TemporaryDirectory() as folder:
         if Path(root).suffix.lower() in (*EXTENSIONS, '.npy', '.npz') and Path(root).is_file():
             one = Path(folder, 'image.txt')
             one.write_text(str(Path(root).resolve()))
             root = str(one)
-        dataset = UnlabelledImages(root, pipeline, channels=model.backbone.in_chans, **loading)
+        dataset = UnlabelledImages(root, pipeline, **{'channels': model.backbone.in_chans, **loading})
     for index in range(min(max_images, len(dataset))):
         path = dataset.path(index)
         try:

@@ -167,6 +167,16 @@ def make_images(root):
         _save(Path(root) / f'{number}.jpg', pixels)
 
 
+def make_tiles(root):
+    """Arrays of 13 channels of 16 bits in ``root`` (``data/tiles``), with a row that has no data."""
+    rng = np.random.default_rng(0)
+    for number in range(8):
+        values = rng.integers(1, 4000, (90, 120, 13)).astype(np.uint16)
+        values[0] = 0
+        Path(root).mkdir(parents=True, exist_ok=True)
+        np.save(Path(root) / f'{number}.npy', values)
+
+
 def make_custom_maps(root):
     """Images and maps of background and one class in ``root`` (``data/my_images``)."""
     for number, (pixels, boxes) in enumerate(_objects(4, (90, 120), np.random.default_rng(0))):

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from timm.layers import to_2tuple
+
 DEPTH, WIDTH, HEADS = 4, 64, 4
 _WIDTHS = ('in_channels', 'embed_dim', 'embed_dims', 'input_features', 'in_features', 'channels')
 _CHANNELS = ('in_channels', 'out_channels', 'feat_channels', 'conv_out_channels', 'fc_out_channels', 'channels')
@@ -14,7 +16,7 @@ _LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 def shrink(cfg) -> None:
     """Reduce ``cfg`` in place: model, images, batches of 2, two iterations, no workers, float32, a constant rate."""
     task = cfg.get('default_scope')
-    width, size = cfg.model.backbone.embed_dim, cfg.model.backbone.get('img_size', 224)
+    width, size = cfg.model.backbone.embed_dim, max(to_2tuple(cfg.model.backbone.get('img_size', 224)))
     _shrink_backbone(cfg.model.backbone, crops_are_inputs=task in (None, 'mmpretrain'))
     for name, part in cfg.model.items():
         if name != 'backbone':
@@ -53,7 +55,7 @@ def _shrink_backbone(backbone, crops_are_inputs: bool) -> None:
         backbone.window_size = 3
     if backbone.get('rel_pos') and backbone.rel_pos.get('size'):
         backbone.rel_pos.size = 8
-    if crops_are_inputs and backbone.get('img_size', 224) >= 128:
+    if crops_are_inputs and max(to_2tuple(backbone.get('img_size', 224))) >= 128:
         backbone.img_size = 4 * backbone.patch_size
     backbone.update(embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, init_cfg=None)
 
