@@ -111,7 +111,8 @@ class Images(list):
 
 def runner_of(model, count=8):
     loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=Images(range(count))))
-    return SimpleNamespace(cfg=dict(val_evaluator=dict(data_range=510)), model=model, visualizer=Drawn(), iter=1, max_iters=100, val_loop=None, train_loop=loop,
+    cfg = Config(dict(val_evaluator=dict(data_range=510)))
+    return SimpleNamespace(cfg=cfg, model=model, visualizer=Drawn(), iter=1, max_iters=100, val_loop=None, train_loop=loop,
                            logger=logging.getLogger('test'))
 
 

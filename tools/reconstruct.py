@@ -61,7 +61,8 @@ def main(argv: Sequence[str]) -> None:
     ratio = getattr(model.masking, 'mask_ratio', None)
     hidden = type(model.masking).__name__ + ('' if ratio is None else f', {ratio:.0%} of the patches hidden')
     normalised = drawing.is_normalised(model)
-    data_range = drawing.data_range_of((model.loaded_from['card'] or {}).get('config') if cfg is None else cfg)
+    card = model.loaded_from['card'] or {}
+    data_range = drawing.data_range_of(card.get('config') or {} if cfg is None else cfg)
     caption = (f'{Path(args.checkpoint).name}: {hidden}, seed {args.seed}.'
                + (f' {drawing.NORMALISED}' if normalised else ''))
     out = Path(args.out)

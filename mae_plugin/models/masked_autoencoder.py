@@ -169,7 +169,8 @@ class MaskedAutoencoder(BaseModel):
         return samples
 
     @torch.no_grad()
-    def reconstruct(self, imgs: Tensor, data_samples: Sequence | None = None, data_range: float = 255) -> Reconstruction:
+    def reconstruct(self, imgs: Tensor, data_samples: Sequence | None = None,
+                    data_range: float = 255) -> Reconstruction:
         """What the model makes of normalised images (B, C, H, W), to be looked at; ``data_range`` is for the PSNR."""
         pred, imgs, mask, seen = self._predict(imgs, data_samples)
         pixels, size = self.data_preprocessor.to_pixels, to_2tuple(self.backbone.patch_size)

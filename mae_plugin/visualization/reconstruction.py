@@ -82,9 +82,9 @@ def is_8_bit(samples: Sequence[dict]) -> bool:
     return not any(isinstance(sample['inputs'], Tensor) and sample['inputs'].is_floating_point() for sample in samples)
 
 
-def data_range_of(cfg: object) -> float:
+def data_range_of(cfg) -> float:
     """What the PSNR of a run is relative to: the ``data_range`` of its validation, 255 where it says none."""
-    return said(cfg, 'val_evaluator', 'data_range') or 255
+    return said(cfg.get('val_evaluator'), 'data_range') or 255
 
 
 def reconstruct(model: MaskedAutoencoder, samples: Sequence[dict], bands: Sequence[int] | None = None,
