@@ -112,8 +112,8 @@ class Images(list):
 def runner_of(model, count=8):
     loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=Images(range(count))))
     cfg = Config(dict(val_evaluator=dict(data_range=510)))
-    return SimpleNamespace(cfg=cfg, model=model, visualizer=Drawn(), iter=1, max_iters=100, val_loop=None, train_loop=loop,
-                           logger=logging.getLogger('test'))
+    return SimpleNamespace(cfg=cfg, model=model, visualizer=Drawn(), iter=1, max_iters=100, val_loop=None,
+                           train_loop=loop, logger=logging.getLogger('test'))
 
 
 @pytest.fixture
