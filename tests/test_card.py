@@ -84,7 +84,7 @@ def test_tasks_agree_with_their_pretraining(library, path, task, key):
 
 
 OTHER = dict(mean=[123.675, 116.28, 103.5], std=[58.395, 57.12, 57.4], channel_order='bgr', patch_size=[8, 8],
-             embed_dim=96, depth=4, num_heads=6, mlp_ratio=3., decoder_num_heads=8,
+             embed_dim=96, depth=4, num_heads=6, mlp_ratio=3., activation='QuickGELU', decoder_num_heads=8,
              target=dict(type='PixelTarget', norm_pix=False))
 
 

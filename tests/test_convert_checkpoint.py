@@ -145,9 +145,9 @@ def test_what_is_refused(checkpoint, tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.pth does not exist; checkpoints in its folder: iter_5.pth'):
         run(tmp_path / 'nowhere.pth', tmp_path / 'out.pth', '--to', 'timm')
     state = PlainViT(img_size=64, embed_dim=48, depth=3, num_heads=3).state_dict()
-    torch.save(state | {'reg_token': torch.zeros(1, 2, 48)}, tmp_path / 'registers.pth')
-    with pytest.raises(ValueError, match=r'registers.pth holds tensors that the format timm has no meaning for .reg'):
-        run(tmp_path / 'registers.pth', tmp_path / 'out.pth', '--to', 'plugin', '--encoder-only')
+    torch.save(state | {'dist_token': torch.zeros(1, 1, 48)}, tmp_path / 'deit.pth')
+    with pytest.raises(ValueError, match=r'deit.pth holds tensors that the format timm has no meaning for .dist'):
+        run(tmp_path / 'deit.pth', tmp_path / 'out.pth', '--to', 'plugin', '--encoder-only')
     state = load_file(checkpoint)['state_dict']
     torch.save(state | {'decode_head.weight': torch.zeros(1)}, tmp_path / 'one.pth')
     with pytest.raises(ValueError, match=r'one.pth: 1 of its 75 tensors .*authors .decode_head.weight.: --encoder-o'):
@@ -244,11 +244,11 @@ def test_inspection_of_others(model, tmp_path, capsys):
 def test_inspection_of_what_is_no_plain_vit(tmp_path):
     """Tensors without meaning count; a width that no sines and cosines have is no obstacle."""
     state = timm.models.VisionTransformer(img_size=64, embed_dim=54, depth=1, num_heads=3, num_classes=0).state_dict()
-    torch.save(state | {'reg_token': torch.zeros(1, 2, 54)}, tmp_path / 'a.pth')
+    torch.save(state | {'dist_token': torch.zeros(1, 1, 54)}, tmp_path / 'a.pth')
     facts = inspect_checkpoint(tmp_path / 'a.pth')
     assert facts['format'].startswith(f'timm, {len(state) + 1} tensors, ')
     assert (facts['without meaning'], facts['positions']) == (
-        'reg_token', 'grid of 4x4, learned, or changed in fine-tuning')
+        'dist_token', 'grid of 4x4, learned, or changed in fine-tuning')
 
 
 def test_relative_positions_that_mmseg_cannot_have(tmp_path):

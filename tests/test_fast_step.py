@@ -211,6 +211,33 @@ def test_the_hook_switches_and_says_what_is_on(tiny_mae, said, monkeypatch):
     assert compiled == blocks(tiny_mae) and {attention.backend for attention in attentions} == {'timed'}
 
 
+def timm_mae(name='vit_giant_patch14_reg4_dinov2', **changes):
+    """With timm's blocks in the encoder."""
+    torch.manual_seed(0)
+    cfg = tiny_mae_cfg()
+    cfg['backbone'] = dict(type='mae_plugin.TimmViT', name=name, img_size=64, patch_size=16, embed_dim=48, depth=3,
+                           num_heads=3, freeze_pos_embed=True) | changes
+    model = MODELS.build(cfg)
+    model.init_weights()
+    return model
+
+
+@pytest.mark.parametrize('changes', [dict(), dict(drop_path_rate=.5, with_cp=True)])
+def test_blocks_of_timm_are_compiled(dynamo, said, monkeypatch, changes):
+    compile_blocks = fast_step.compile_blocks
+    monkeypatch.setattr(fast_step, 'compile_blocks', lambda blocks: compile_blocks(blocks, backend='aot_eager'))
+    model = timm_mae(**changes)
+    plain = copy.deepcopy(model)
+    FastStepHook(compile=True).before_train(run(model))
+    assert said[-1][1] == 'Fast step: 5 compiled blocks.'
+    torch.manual_seed(1)
+    _, grads = gradients(model)
+    torch.manual_seed(1)
+    _, expected = gradients(plain)
+    torch.testing.assert_close(grads, expected, rtol=1e-4, atol=1e-7)
+    assert dynamo['unique_graphs'] > 2 and not warnings_of(said)  # more than those of the decoder
+
+
 def test_a_switch_is_true_or_false():
     with pytest.raises(ValueError, match="default_hooks.fast.compile='no' is neither True nor False"):
         FastStepHook(compile='no')
@@ -299,6 +326,15 @@ def test_graphed_steps_are_the_plain_steps(tiny_mae):
     assert (recorder.warmed_up, recorder.recorded, recorder.replayed) == (WARM_UP, 1, 20 - WARM_UP)
     assert wrapper.inner_count == 20 and settings(wrapper) == settings(plain_wrapper)
     assert type(settings(wrapper)[0]['lr']) is float
+
+
+def test_graphed_steps_of_timms_blocks_are_the_plain_steps():
+    model = timm_mae()
+    plain = copy.deepcopy(model)
+    losses, _ = trained(model, 6, graphed(StandIn()))
+    expected, _ = trained(plain, 6)
+    assert torch.equal(losses, expected)
+    equal_models(model, plain)
 
 
 def test_masks_follow_the_keys_of_the_batch(tiny_mae, monkeypatch):
@@ -511,6 +547,20 @@ def test_activation_checkpointing_is_recorded(said):
     step = GraphedStep(model, wrapper, CUDAGraphRecorder())
     for i in range(WARM_UP + 2):
         step(on_gpu(batch(i)), wrapper)
+    assert step.replay is not None and not warnings_of(said)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('changes', [dict(), dict(with_cp=True)])
+def test_steps_of_timms_blocks_are_recorded(said, changes):
+    model = timm_mae(**changes).cuda()
+    plain = copy.deepcopy(model)
+    wrapper, plain_wrapper = wrapped(model, 'float32'), wrapped(plain, 'float32')
+    step = GraphedStep(model, wrapper, CUDAGraphRecorder())
+    for i in range(WARM_UP + 3):
+        loss = step(on_gpu(batch(i)), wrapper)['loss']
+        expected = plain.train_step(on_gpu(batch(i)), plain_wrapper)['loss'].detach()
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0)
     assert step.replay is not None and not warnings_of(said)
 
 

@@ -182,7 +182,9 @@ def test_what_has_no_place_is_named():
     _, homeless = from_plugin(state, 'timm')
     assert homeless == [*(f'backbone.blocks.{i}.attn.rel_pos.table' for i in range(3)), 'neck.mask_token']
     theirs = timm.models.VisionTransformer(**SIZES, num_classes=0, reg_tokens=2).state_dict()
-    assert to_plugin(theirs, 'timm')[1] == ['reg_token']
+    assert to_plugin(theirs | {'dist_token': torch.zeros(1)}, 'timm')[1] == ['dist_token']
+    for name in ('authors', 'huggingface', 'mmpretrain'):
+        assert from_plugin(to_plugin(theirs, 'timm')[0], name)[1] == ['backbone.reg_token']
 
 
 def test_a_piece_that_is_missing_is_not_made_up():

@@ -247,7 +247,8 @@ def test_a_vit_of_timm(monkeypatch):
     imgs = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(model(imgs)[0], theirs.eval().forward_features(imgs), rtol=1e-4, atol=1e-5)
     card = model.loaded_from['card']
-    assert card['mean'] == [127.5] * 3 and card['std'] == [51.] * 3 and card['backbone'] == dict(num_heads=3)
+    assert card['mean'] == [127.5] * 3 and card['std'] == [51.] * 3 and card['backbone'] == dict(
+        type='TimmViT', num_heads=3, activation='GELU')
 
 
 def test_pretraining_can_start_from_a_checkpoint(checkpoint, pretrained):
@@ -352,7 +353,7 @@ def test_registers_are_named(pretrained, tmp_path):
     state = pretrained.backbone.state_dict()
     state |= {'reg_token': torch.zeros(1, 2, 48), 'pos_embed': torch.zeros(1, 19, 48)}
     torch.save(state, tmp_path / 'a.pth')
-    with pytest.raises(ValueError, match='a.pth holds tensors that the format timm has no meaning for .reg_token.: it'):
+    with pytest.raises(ValueError, match='a.pth does not fit PlainViT: it holds reg_token, which the model has no'):
         task_backbone(tmp_path / 'a.pth')
 
 

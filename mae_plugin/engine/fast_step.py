@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from torch import nn
 
+from mae_plugin.models import TimmViT
 from mae_plugin.models.layers import Attention, Block
 from mae_plugin.registry import HOOKS
 
@@ -24,11 +25,12 @@ class FastStepHook(Hook):
     be had, one warning gives the reason, and the run goes on without it.
 
     Args:
-        compile: Compile each transformer :class:`~mae_plugin.models.layers.Block` by ``torch.compile``: residual sums,
-            norms, GELU and casts become a few kernels. Blocks alike share one compilation; names, checkpoints and DDP
-            stay as they are. It takes seconds to minutes at the first iteration, for images of one size. Validation
-            runs the plain block: its shapes would be compiled for little. So do masks, target and head, of whose norms
-            and sums the blocks have twenty to fifty times as many.
+        compile: Compile each transformer :class:`~mae_plugin.models.layers.Block`, and those of a
+            :class:`~mae_plugin.models.TimmViT`, by ``torch.compile``: residual sums, norms, GELU and casts become a
+            few kernels. Blocks alike share one compilation; names, checkpoints and DDP stay as they are. It takes
+            seconds to minutes at the first iteration, for images of one size. Validation runs the plain block: its
+            shapes would be compiled for little. So do masks, target and head, of whose norms and sums the blocks have
+            twenty to fifty times as many.
         timed_attention: Compute attention by the kernel that is timed as fastest for each shape, see
             :func:`~mae_plugin.models.attention.attend`.
         cuda_graph: Launch the whole step as one CUDA graph, see :class:`~mae_plugin.engine.GraphedStep`: for batches
@@ -48,7 +50,7 @@ class FastStepHook(Hook):
 
     def before_train(self, runner) -> None:
         """Switch on what is asked for, and say so."""
-        blocks = [module for module in runner.model.modules() if isinstance(module, Block)]
+        blocks = [block for module in runner.model.modules() for block in _blocks(module)]
         attentions = [module for module in runner.model.modules() if isinstance(module, Attention)]
         on = []
         if self.compile and _there_are(blocks, 'compile', runner.model):
@@ -73,6 +75,11 @@ class FastStepHook(Hook):
         if isinstance(step, GraphedStep):
             step.close()
             del runner.model.train_step
+
+
+def _blocks(module: nn.Module) -> Iterable[nn.Module]:
+    """What to compile at ``module``: itself, if it is a block, and timm's if it holds them."""
+    return module.blocks if isinstance(module, TimmViT) else [module] if isinstance(module, Block) else ()
 
 
 def compile_blocks(blocks: Sequence[nn.Module], backend: str = 'inductor') -> None:
@@ -127,7 +134,7 @@ def _in_training(block: nn.Module, compiled: Callable, give_up: Callable[[Except
 
 def _there_are(modules: Sequence[nn.Module], switch: str, model: nn.Module) -> bool:
     if not modules:
-        _warn(f'{switch}=True has no effect: {type(model).__name__} has none of the blocks of mae_plugin.PlainViT')
+        _warn(f'{switch}=True has no effect: {type(model).__name__} has no blocks that it serves')
     return bool(modules)
 
 

@@ -20,6 +20,7 @@ from .pretrained import MAEPretrained
 from .rel_pos import DecomposedRelPos, RelPosBias
 from .simple_feature_pyramid import SimpleFeaturePyramid, TapPyramid
 from .targets import PixelTarget, Target
+from .timm_vit import TimmViT
 from .token_target import TokenPredictionHead, TokenTarget
 from .vit import PlainViT
 
@@ -29,5 +30,5 @@ __all__ = [
     'MAEDataPreprocessor', 'MAEDecoder', 'MAEPretrained', 'MapMasking', 'MaskTokenViT', 'MaskedAutoencoder',
     'Masking', 'MaskingNoise', 'NoMasking', 'PCATarget', 'PatchMask', 'PixelReconstructionHead', 'PixelTarget',
     'PlainViT', 'RandomMasking', 'ReconstructionHead', 'RegionMasking', 'RelPosBias', 'SaltAndPepper',
-    'SimpleFeaturePyramid', 'TapPyramid', 'Target', 'TokenPredictionHead', 'TokenTarget'
+    'SimpleFeaturePyramid', 'TapPyramid', 'Target', 'TimmViT', 'TokenPredictionHead', 'TokenTarget'
 ]

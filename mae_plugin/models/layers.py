@@ -287,6 +287,7 @@ def init_transformer(module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
         elif isinstance(part, PatchEmbed):
             nn.init.xavier_uniform_(part.proj.weight.flatten(1))

@@ -38,23 +38,24 @@ def sincos_pos_embed(dim: int, grid: tuple[int, int], dtype: torch.dtype = torch
 
 
 def resample_pos_embed(pos_embed: Tensor, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> Tensor:
-    """Resize the patch positions of ``pos_embed`` to another grid; the class slot stays.
+    """Resize the patch positions of ``pos_embed`` to another grid; the slots before them, of a class token, stay.
 
     Bicubic without antialias, as the published fine-tuning recipes do, in at least float32.
 
     Args:
-        pos_embed: (1, 1 + h * w, C) on ``old_grid``.
+        pos_embed: (1, T + h * w, C) on ``old_grid``.
         old_grid: (h, w) of ``pos_embed``.
         new_grid: (h, w) wanted.
 
     Returns:
-        (1, 1 + h' * w', C).
+        (1, T + h' * w', C).
     """
     if tuple(old_grid) == tuple(new_grid):
         return pos_embed
-    cls_pos, patch_pos = pos_embed[:, :1], pos_embed[:, 1:]
+    slots = pos_embed.size(1) - old_grid[0] * old_grid[1]
+    slot_pos, patch_pos = pos_embed[:, :slots], pos_embed[:, slots:]
     dtype = torch.promote_types(pos_embed.dtype, torch.float32)
     patch_pos = patch_pos.reshape(1, *old_grid, -1).permute(0, 3, 1, 2).to(dtype)
     patch_pos = F.interpolate(patch_pos, size=new_grid, mode='bicubic', align_corners=False)
     patch_pos = patch_pos.flatten(2).transpose(1, 2).to(pos_embed.dtype)
-    return torch.cat([cls_pos, patch_pos], dim=1)
+    return torch.cat([slot_pos, patch_pos], dim=1)

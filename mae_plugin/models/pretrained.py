@@ -1,4 +1,4 @@
-"""Start a :class:`PlainViT`, or a whole masked autoencoder, from a checkpoint, or refuse loudly."""
+"""Start a :class:`PlainViT`, a :class:`TimmViT` or a whole masked autoencoder, from a checkpoint, or refuse loudly."""
 
 import re
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..registry import WEIGHT_INITIALIZERS
 from ..weights.checkpoint import TIMM, Weights, read_weights, said, shorten
 from .resize import grid_of, resize
-from .vit import ADDED_BY_TASKS
+from .vit import PlainViT
 
 _DECODER = re.compile(r'neck\.(mask_token$|decoder_)')
 # What a task has no use for: mask token, class token and norms where its output does not use them, and all that is not
@@ -51,19 +51,19 @@ class MAEPretrained:
 
     def __call__(self, module: nn.Module) -> None:
         """Load into ``module``."""
+        whole = hasattr(module, 'backbone')
+        vit, prefix = (module.backbone, '') if whole else (module, 'backbone.')
         try:
-            weights = read_weights(self.checkpoint)
+            weights = read_weights(self.checkpoint, plain=isinstance(vit, PlainViT))
         except FileNotFoundError as error:
             raise FileNotFoundError(f'{error}: init_cfg.checkpoint of the config names it; run the pretraining that '
                                     'writes it, or name another file there') from error
         weights.check_known()
-        whole = hasattr(module, 'backbone')
-        vit, prefix = (module.backbone, '') if whole else (module, 'backbone.')
         wanted = {prefix + name: value for name, value in module.state_dict().items()}
         self._check_kind(weights, whole)
         missing = [name for name in wanted if name not in weights.state]
         unused = [name for name in weights.state if name not in wanted]
-        self._check_names(weights.state, missing, unused, module)
+        self._check_names(weights, missing, unused, module)
         grid = said(weights.card, 'backbone', 'grid')
         resized = resize(weights.state, wanted, vit.grid, grid) if self.resize else []
         self._check_sizes(weights.state, wanted, vit, grid)
@@ -90,7 +90,8 @@ class MAEPretrained:
                      grid: tuple[int, int] | None) -> None:
         wrong = [name for name in wanted if name in state and state[name].shape != wanted[name].shape]
         positions = {name for name in wanted if name.endswith('pos_embed')}
-        patches = state['backbone.pos_embed'].size(1) - 1
+        slots = vit.pos_embed.size(1) - vit.grid[0] * vit.grid[1]
+        patches = state['backbone.pos_embed'].size(1) - slots
         old_grid = grid_of(patches, grid)
         if not self.resize and old_grid not in (None, vit.grid) and not wrong:
             wrong = ['backbone.pos_embed']  # as many patches in another shape, as the card tells
@@ -118,22 +119,25 @@ class MAEPretrained:
                 + (', or init_cfg.resize=True to resize patches, channels and relative positions'
                    if can_resize >= {*wrong} and not self.resize else ''))
 
-    def _check_names(self, state: dict[str, Tensor], missing: list[str], unused: list[str], module: nn.Module) -> None:
-        kinds = {_kind(name) for name in state}
+    def _check_names(self, weights: Weights, missing: list[str], unused: list[str], module: nn.Module) -> None:
+        kinds = {_kind(name) for name in weights.state}
+        whole = hasattr(module, 'backbone')
+        added = (module.backbone if whole else module).added_by_tasks
         # What a task adds is there for all blocks or for none: half of it is a damaged file.
         lost = [name for name in missing
-                if not ADDED_BY_TASKS.match(name.removeprefix('backbone.')) or _kind(name) in kinds]
-        whole = hasattr(module, 'backbone')
+                if not added.match(name.removeprefix('backbone.')) or _kind(name) in kinds]
         strange = [name for name in unused if whole or not _MAY_BE_UNUSED.match(name)]
         if lost and all(_DECODER.match(name) for name in lost):
             raise ValueError(f'{self.checkpoint} holds an encoder only, it lacks {_say(lost)}: take a file with '
                              "the decoder (of the authors', one named _full), or give init_cfg to the backbone")
         if lost or strange:
+            name = said(weights.card, 'backbone', 'name')
             raise ValueError(
                 f'{self.checkpoint} does not fit {type(module).__name__}:'
                 + (f' it lacks {_say(lost)}' if lost else '') + (' and' if lost and strange else '')
                 + (f' it holds {_say(strange)}, which the model has no place for' if strange else '')
-                + ': make depth and the other sizes of the backbone those of pretraining')
+                + ': make depth and the other sizes of the backbone those of pretraining'
+                + (f", which was that of mae_plugin.TimmViT(name='{name}')" if name else ''))
 
 
 def _kind(name: str) -> str:

@@ -53,7 +53,7 @@ def resize(state: dict[str, Tensor], wanted: Mapping[str, Tensor], new_grid: Gri
             new = _resize_filters(value, target.shape)
             what = f'patch filters {_size(value)} to {_size(target)}'
         elif name in _POSITIONS and value.dim() == 3 and value.size(2) == target.size(2):
-            grid = grid_of(value.size(1) - 1, old_grid)
+            grid = grid_of(value.size(1) - target.size(1) + new_grid[0] * new_grid[1], old_grid)
             if grid is not None:
                 new = resample_pos_embed(value, grid, new_grid)
                 what = f'{what} {grid[0]}x{grid[1]} to {new_grid[0]}x{new_grid[1]}'

@@ -4,24 +4,19 @@ import re
 from collections.abc import Sequence
 
 import torch
-from mmengine.model import BaseModule
 from mmengine.model.weight_init import initialize
 from timm.layers import to_2tuple
 from torch import Tensor, nn
 
 from ..registry import MODELS
+from .backbone import ViTBackbone
 from .layers import LAYER_NORM_EPS, Block, PatchEmbed, init_transformer, residual_stream
 from .masking import PatchMask
 from .pos_embed import resample_pos_embed, sincos_pos_embed
 
-# What a task adds to the encoder: relative positions, layer scale, convolutions between windows and the norm of the
-# pooled features. They are in no pretraining checkpoint. Nor, in most, is the mask token of a MaskTokenViT.
-ADDED_BY_TASKS = re.compile(r'blocks\.\d+\.(attn\.rel_pos\.|ls[12]\.|residual\.)|fc_norm\.|mask_token$')
-OUT_TYPES = ('raw', 'cls_token', 'avg_featmap', 'featmap')
-
 
 @MODELS.register_module()
-class PlainViT(BaseModule):
+class PlainViT(ViTBackbone):
     """Plain vision transformer with the parameter names of timm and of the authors' MAE.
 
     With a mask it is the encoder of MAE (section 3): only visible patches are embedded and processed. Without, it is
@@ -68,6 +63,11 @@ class PlainViT(BaseModule):
         ValueError: If sizes do not divide, an option is unknown, or options contradict each other.
     """
 
+    activation = 'GELU'  # for a checkpoint's card, for no tensor tells it
+    # Relative positions, layer scale, convolutions between windows and the norm of the pooled features; and the mask
+    # token of a MaskTokenViT, which most files have not.
+    added_by_tasks = re.compile(r'blocks\.\d+\.(attn\.rel_pos\.|ls[12]\.|residual\.)|fc_norm\.|mask_token$')
+
     def __init__(self,
                  img_size: int | Sequence[int] = 224,
                  patch_size: int | Sequence[int] = 16,
@@ -98,6 +98,7 @@ class PlainViT(BaseModule):
         self.out_indices = self._block_indexes('out_indices', out_indices)
         windowed = self._block_indexes('window_block_indexes', window_block_indexes)
         convolved = self._block_indexes('conv_block_indexes', conv_block_indexes)
+        self._check_outputs()
         self._check_options(windowed, window_size, convolved)
         self.grid = self._grid_of(*self.img_size)
         self.num_prefix_tokens = int(with_cls_token)
@@ -117,10 +118,7 @@ class PlainViT(BaseModule):
                   with_cp=with_cp,
                   drop_path_skips=drop_path_skips)
             for i in range(depth))
-        # Only the norm that the output uses exists, and blocks that never run are frozen: a parameter that waits for a
-        # gradient in vain would stop DDP.
-        if out_type == 'featmap':
-            self.blocks[max(self.out_indices) + 1:].requires_grad_(False)
+        self._freeze_unused_blocks()  # likewise only the norm that the output uses exists
         if out_type in ('raw', 'cls_token'):
             self.norm = nn.LayerNorm(embed_dim, eps=LAYER_NORM_EPS)
         elif out_type == 'avg_featmap':
@@ -128,33 +126,9 @@ class PlainViT(BaseModule):
         if trainable_blocks is not None:
             self._freeze(trainable_blocks)
 
-    def forward(self, imgs: Tensor, mask: PatchMask | None = None) -> tuple[Tensor, ...]:
-        """Encode images (B, C, H, W), of any size the patch divides.
-
-        With ``mask``, only the K kept patches: (B, 1 + K, C) for ``out_type='raw'``, in the mask's order.
-
-        Raises:
-            ValueError: If the image does not fit the model, or maps are asked of a masked image.
-        """
-        if imgs.size(1) != self.in_chans:
-            raise ValueError(f'images have {imgs.size(1)} channels, backbone.in_chans is {self.in_chans}')
-        if mask is not None and (self.out_type == 'featmap' or not self.with_cls_token):
-            raise ValueError(f"out_type='{self.out_type}', with_cls_token={self.with_cls_token} has no masked form: "
-                             f'pretraining needs a class token and one of the other out_types {OUT_TYPES[:3]}')
-        grid = self._grid_of(*imgs.shape[2:])
-        x = self._embed(imgs, grid, mask)
-        if self.out_type == 'featmap':
-            return tuple(self._map(x, grid) for x in self._run(x, grid, self.out_indices))
-        if self.out_type == 'raw':
-            *earlier, x = self._run(x, grid, self.out_indices)
-            return (*earlier, self.norm(x))
-        x, = self._run(x, grid, (self.depth - 1, ))
-        if self.out_type == 'avg_featmap':
-            return (self.fc_norm(x[:, self.num_prefix_tokens:].mean(dim=1)), )
-        return (self.norm(x)[:, 0], )
-
     def _embed(self, imgs: Tensor, grid: tuple[int, int], mask: PatchMask | None) -> Tensor:
-        """Tokens with their positions, class token first if there is one."""
+        if mask is not None and not self.with_cls_token:
+            raise ValueError('with_cls_token=False has no masked form: pretraining needs the class token')
         pos_embed = resample_pos_embed(self.pos_embed, self.grid, grid)
         cls_pos, patch_pos = pos_embed[:, :1], pos_embed[:, 1:]
         if mask is None:
@@ -165,56 +139,7 @@ class PlainViT(BaseModule):
             x = torch.cat([(self.cls_token + cls_pos).expand(x.size(0), -1, -1), x], dim=1)
         return residual_stream(x, self.bf16_residual)
 
-    def _run(self, x: Tensor, grid: tuple[int, int], taps: Sequence[int]) -> tuple[Tensor, ...]:
-        """The tokens after each of the blocks ``taps``; later blocks do not run."""
-        tokens = {}
-        for i, block in enumerate(self.blocks[:max(taps) + 1]):
-            x = block(x, grid)
-            if i in taps:
-                tokens[i] = x
-        return tuple(tokens[i] for i in taps)
-
-    def _map(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Tokens as a map (B, C, h, w)."""
-        return x[:, self.num_prefix_tokens:].transpose(1, 2).unflatten(2, grid).contiguous()
-
-    def _grid_of(self, height: int, width: int) -> tuple[int, int]:
-        if height % self.patch_size[0] or width % self.patch_size[1]:
-            raise ValueError(
-                f'an image of {height}x{width} cannot be cut into patches of '
-                f'{self.patch_size[0]}x{self.patch_size[1]}: choose another size, or pad in the data '
-                f'preprocessor (mmdet: pad_size_divisor, mmseg: size_divisor)')
-        return height // self.patch_size[0], width // self.patch_size[1]
-
-    def _block_indexes(self, name: str, indexes: Sequence[int]) -> tuple[int, ...]:
-        wrong = [i for i in indexes if not -self.depth <= i < self.depth]
-        if wrong:
-            raise ValueError(f'{name} names the blocks {wrong}; the model has depth={self.depth}, '
-                             f'so they run from 0 to {self.depth - 1}')
-        return tuple(i % self.depth for i in indexes)
-
-    def _freeze(self, trainable_blocks: float) -> None:
-        """Leave only the last ``trainable_blocks`` of the blocks that run trainable, and what is not pretrained."""
-        last = max(self.out_indices) + 1 if self.out_type == 'featmap' else self.depth
-        if trainable_blocks not in (0.5, *range(last + 1)):
-            raise ValueError(f'trainable_blocks={trainable_blocks} is neither a whole number from 0 to {last}, the '
-                             'number of blocks that run, nor 0.5, half a block')
-        trained = [*self.blocks[last - int(trainable_blocks):last]]
-        if trainable_blocks == 0.5:
-            trained = [self.blocks[last - 1].norm2, self.blocks[last - 1].mlp]
-        if trainable_blocks and self.out_type in ('raw', 'cls_token'):
-            trained.append(self.norm)
-        wanted = {parameter for part in trained for parameter in part.parameters()}
-        for name, parameter in self.named_parameters():
-            if parameter not in wanted and not ADDED_BY_TASKS.match(name):
-                parameter.requires_grad_(False)
-
     def _check_options(self, windowed: tuple[int, ...], window_size: int, convolved: tuple[int, ...]) -> None:
-        if self.out_type not in OUT_TYPES:
-            raise ValueError(f"out_type='{self.out_type}' is not one of {OUT_TYPES}")
-        if self.out_type == 'raw' and self.out_indices[-1] != self.depth - 1:
-            raise ValueError(f"out_type='raw' with out_indices={list(self.out_indices)}: the last of them has to be "
-                             f'the last block, {self.depth - 1} or -1, whose tokens are normalised')
         if self.out_type == 'cls_token' and not self.with_cls_token:
             raise ValueError("out_type='cls_token' needs with_cls_token=True")
         if bool(windowed) != bool(window_size):
@@ -243,19 +168,3 @@ class PlainViT(BaseModule):
         if self.init_cfg:
             initialize(self, self.init_cfg)
         self._is_init = True
-
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter for layer-wise learning rates, and the number of depths.
-
-        Embeddings are 0, block i is i + 1, everything else, convolutions between windows and other modules too, is the
-        last, which learns at the full rate: it is not pretrained.
-        """
-        last = self.depth + 1
-        if not param_name.startswith(prefix):
-            return last, last + 1
-        name = param_name[len(prefix):]
-        if name in ('cls_token', 'pos_embed') or name.startswith('patch_embed.'):
-            return 0, last + 1
-        if name.startswith('blocks.') and '.residual.' not in name:
-            return int(name.split('.')[1]) + 1, last + 1
-        return last, last + 1

@@ -7,9 +7,9 @@ from typing import Any
 def check_sizes(model: dict[str, Any]) -> None:
     """Compare the widths that a task's model config states for the same features.
 
-    What is compared is a ``PlainViT`` and what reads its maps: mmpretrain's head, ``SimpleFeaturePyramid`` or
-    ``TapPyramid`` with mmdet's heads, ``Feature2Pyramid`` with mmseg's heads. Other backbones and necks are left to
-    themselves.
+    What is compared is a ``PlainViT`` or ``TimmViT`` and what reads its maps: mmpretrain's head,
+    ``SimpleFeaturePyramid`` or ``TapPyramid`` with mmdet's heads, ``Feature2Pyramid`` with mmseg's heads. Other
+    backbones and necks are left to themselves.
     :class:`~mae_plugin.models.MaskedAutoencoder` hands the sizes on, so that nothing can disagree there.
 
     Args:
@@ -19,7 +19,7 @@ def check_sizes(model: dict[str, Any]) -> None:
         ValueError: Two disagree; the message names both settings and their values.
     """
     backbone = model.get('backbone') or {}
-    if backbone.get('type') != 'mae_plugin.PlainViT' or 'embed_dim' not in backbone:
+    if backbone.get('type') not in ('mae_plugin.PlainViT', 'mae_plugin.TimmViT') or 'embed_dim' not in backbone:
         return
     for source, expected, name, found in _pairs(model, 'backbone.embed_dim', backbone['embed_dim']):
         values = found if isinstance(found, list | tuple) else [found]

@@ -27,7 +27,8 @@ import torch
 from torch import nn
 
 import mae_plugin
-from mae_plugin.models import MAEDataPreprocessor, MaskedAutoencoder, PlainViT
+from mae_plugin.models import MAEDataPreprocessor, MaskedAutoencoder
+from mae_plugin.models.backbone import ViTBackbone
 
 # What must not change between a checkpoint and what is trained from it, and where a config says it.
 COMPARED = {
@@ -39,6 +40,7 @@ COMPARED = {
     'depth': 'model.backbone.depth',
     'num_heads': 'model.backbone.num_heads',  # no tensor tells it
     'mlp_ratio': 'model.backbone.mlp_ratio',
+    'activation': 'model.backbone',
     'decoder_num_heads': 'model.neck.decoder_num_heads',
     'target': 'model.head.target',
 }
@@ -46,7 +48,8 @@ OF_DECODER = ('decoder_num_heads', 'target')
 _OF_IMAGES = ('mean', 'std', 'channel_order')
 _TOLERANCE = 0.01  # of mean and std, in pixel values: some write 123.675, some 0.485 * 255, some 123.68
 _TASKS = dict(mmpretrain='classification', mmdet='detection', mmseg='segmentation')
-_BUILT = ('img_size', 'patch_size', 'grid', 'in_chans', 'embed_dim', 'depth', 'out_indices')
+_BUILT = ('img_size', 'patch_size', 'grid', 'in_chans', 'embed_dim', 'depth', 'out_indices', 'num_heads',
+          'activation')
 
 
 def make_card(model: nn.Module, cfg: Mapping, parents: Sequence[dict] = ()) -> dict:
@@ -135,16 +138,17 @@ def _normalisation(model: nn.Module) -> dict:
 
 
 def _part(part: nn.Module | None, cfg: Mapping | None) -> dict | None:
-    """Type and arguments of a part of the model; of a :class:`PlainViT` the sizes as it has them."""
+    """Type and arguments of a part of the model; of a :class:`ViTBackbone` the sizes as it has them."""
     if part is None:
         return None
     parameters = inspect.signature(type(part)).parameters.values()
     facts = {parameter.name: parameter.default for parameter in parameters
              if parameter.default is not inspect.Parameter.empty} | dict(cfg or {})
-    for name in ('init_cfg', 'with_cp', 'drop_path_skips'):  # the parents say what it was; how, not what is computed
+    # The parents say what it started from; the others are how, not what is computed.
+    for name in ('init_cfg', 'pretrained', 'with_cp', 'drop_path_skips'):
         facts.pop(name, None)
-    if isinstance(part, PlainViT):
-        facts |= {name: getattr(part, name) for name in _BUILT}
+    if isinstance(part, ViTBackbone):
+        facts |= {name: getattr(part, name) for name in _BUILT if hasattr(part, name)}
     else:
         # MaskedAutoencoder gives them to its parts.
         for name in ('in_chans', 'num_prefix_tokens', 'num_taps', 'pixel_mean', 'pixel_std'):

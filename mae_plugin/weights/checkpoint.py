@@ -26,6 +26,7 @@ _BLOCK = tuple(f'{part}.{w}' for part in ('norm1', 'attn.qkv', 'attn.proj', 'nor
                for w in ('weight', 'bias'))
 _ENCODER = ('backbone.blocks', ('backbone.patch_embed.proj.weight', 'backbone.patch_embed.proj.bias',
                                 'backbone.pos_embed'))
+_VARIANT = (_ENCODER[0], ('backbone.patch_embed.proj.weight', 'backbone.pos_embed'))  # of timm's
 _DECODER = ('neck.decoder_blocks', ('neck.mask_token', 'neck.decoder_pos_embed', *(
     f'neck.decoder_{part}.{w}' for part in ('embed', 'norm', 'pred') for w in ('weight', 'bias'))))
 _OF_MAE = {*_DECODER[1], *(f'neck.decoder_blocks.{part}' for part in _BLOCK)}
@@ -105,8 +106,13 @@ def kind_of(names: Collection[str]) -> str:
     return 'pretraining' if any(name.startswith('neck.decoder_') for name in names) else 'encoder'
 
 
-def read_weights(path: str | os.PathLike) -> Weights:
+def read_weights(path: str | os.PathLike, plain: bool = True) -> Weights:
     """Read the weights of a file of any of our formats, of a folder of transformers', or of ``timm://NAME``.
+
+    Args:
+        path: Of the file or folder.
+        plain: Hold the encoder against the parts of a :class:`~mae_plugin.models.PlainViT`, unless the file says that
+            it is of a :class:`~mae_plugin.models.TimmViT`, whose blocks may have others.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -125,7 +131,8 @@ def read_weights(path: str | os.PathLike) -> Weights:
                          f'a plain ViT, which is expected, by the names of {", ".join(FORMATS)}')
     state, unknown = to_plugin(tensors, name)
     check_finite(state, file)
-    _check_encoder(state, file, unknown, said(card, 'backbone', 'depth'))
+    plain = plain and said(card, 'backbone', 'type') != 'TimmViT'
+    _check_encoder(state, file, unknown, said(card, 'backbone', 'depth'), plain)
     return Weights(file, name, state, unknown, card, place, None if place is None else file_sha256(place), rest)
 
 
@@ -213,6 +220,8 @@ def _from_folder(folder: Path) -> tuple[dict[str, Tensor], dict | None, str, Pat
 def _from_timm(address: str) -> tuple[dict[str, Tensor], dict]:
     """State dict of a pretrained model of timm, and what its configuration says, as a card."""
     import timm
+
+    from ..models.timm_vit import facts_of_blocks
     name = address.removeprefix(TIMM)
     try:
         model = timm.create_model(name, pretrained=True)
@@ -224,7 +233,7 @@ def _from_timm(address: str) -> tuple[dict[str, Tensor], dict]:
         raise ValueError(f'{address} is a {type(model).__name__}; a VisionTransformer is expected')
     given = model.pretrained_cfg
     card = dict(mean=[255 * value for value in given['mean']], std=[255 * value for value in given['std']],
-                channel_order='rgb', backbone=dict(num_heads=model.blocks[0].attn.num_heads))
+                channel_order='rgb', backbone=dict(type='TimmViT', **facts_of_blocks(model.blocks)))
     return model.state_dict(), card
 
 
@@ -244,9 +253,9 @@ def check_finite(state: Mapping[str, Tensor], file: str) -> None:
                          'diverged; take an earlier checkpoint')
 
 
-def _check_encoder(state: Mapping[str, Tensor], file: str, unknown: list[str], depth: int | None) -> None:
+def _check_encoder(state: Mapping[str, Tensor], file: str, unknown: list[str], depth: int | None, plain: bool) -> None:
     """Check that the encoder is whole: ``depth`` blocks, if that is known, of one width and of real numbers."""
-    lost = _lost(state, *_ENCODER)
+    lost = _lost(state, *_ENCODER) if plain else _lost(state, *_VARIANT, block=())
     if lost:
         raise ValueError(f'{file} lacks part of its encoder: {shorten(lost)}'
                          + (f'; it holds {shorten(unknown)}, which no plain ViT has' if unknown else ''))
@@ -257,10 +266,12 @@ def _check_encoder(state: Mapping[str, Tensor], file: str, unknown: list[str], d
         shapes = {tuple(block[name].shape) for block in blocks.values()}
         if len(shapes) > 1:
             raise ValueError(f'{file} holds blocks of several sizes: {name} is {" and ".join(map(str, shapes))}')
-    width, hidden = state['backbone.pos_embed'].shape[-1:], blocks['0']['mlp.fc1.weight'].shape[:1]
-    shapes = {'pos_embed': (1, ..., *width), 'patch_embed.proj.weight': (*width, ..., ..., ...),
-              'blocks.0.norm1.weight': (*width, ), 'blocks.0.attn.qkv.weight': (*(3 * i for i in width), *width),
-              'blocks.0.mlp.fc1.weight': (*hidden, *width), 'blocks.0.mlp.fc2.weight': (*width, *hidden)}
+    width = state['backbone.pos_embed'].shape[-1:]
+    shapes = {'pos_embed': (1, ..., *width), 'patch_embed.proj.weight': (*width, ..., ..., ...)}
+    if plain:
+        hidden = blocks['0']['mlp.fc1.weight'].shape[:1]
+        shapes |= {'blocks.0.norm1.weight': (*width, ), 'blocks.0.attn.qkv.weight': (*(3 * i for i in width), *width),
+                   'blocks.0.mlp.fc1.weight': (*hidden, *width), 'blocks.0.mlp.fc2.weight': (*width, *hidden)}
     for name, value in state.items():
         shape = shapes.get(name.removeprefix('backbone.'), value.shape)
         if not value.numel() or len(shape) != value.dim() or any(
@@ -281,10 +292,11 @@ def _blocks(state: Mapping[str, Tensor], stack: str) -> dict[str, dict[str, Tens
     return blocks
 
 
-def _lost(state: Mapping[str, Tensor], stack: str, around: tuple[str, ...]) -> list[str]:
-    """What a whole stack of blocks would have: what is ``around`` it, and in each block what is in any."""
+def _lost(state: Mapping[str, Tensor], stack: str, around: tuple[str, ...],
+          block: tuple[str, ...] = _BLOCK) -> list[str]:
+    """What a whole stack would have: what is ``around`` it, and in each block ``block`` and what is in any."""
     blocks = _blocks(state, stack)
-    parts = dict.fromkeys([*_BLOCK, *(name for block in blocks.values() for name in block)])
+    parts = dict.fromkeys([*block, *(name for block in blocks.values() for name in block)])
     numbers = map(str, range(max(1, len(blocks))))
     return [name for name in around if name not in state] + [
         f'{stack}.{i}.{name}' for i in numbers for name in parts if name not in blocks.get(i, {})]

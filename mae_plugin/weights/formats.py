@@ -3,9 +3,9 @@
 Our own names are the hub: a table says how a project's names translate to those of our models (``backbone.``,
 ``neck.``, ``head.``), so that N formats need N tables and no script for a pair. A rule is ``(theirs, ours)``, two
 templates in which ``{n}`` and ``{m}`` stand for numbers, ``{stage}`` for a number and a dot or for nothing, ``{w}`` for
-``weight`` or ``bias`` and ``{rest}`` for any remainder. Where a project keeps in three tensors what we keep in one
-(query, key and value), ``theirs`` is a tuple, joined along the first dimension. In both directions the first rule that
-fits counts.
+``weight`` or ``bias``, ``{variant}`` for what some of timm's blocks have, and ``{rest}`` for any remainder. Where a
+project keeps in three tensors what we keep in one (query, key and value), ``theirs`` is a tuple, joined along the first
+dimension. In both directions the first rule that fits counts.
 
 Values are never changed. Positions in particular are carried, not computed anew: mmpretrain's table has its halves
 swapped, and weights that were trained with it need it.
@@ -21,7 +21,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_FIELDS = {'n': r'\d+', 'm': r'\d+', 'stage': r'(?:\d+\.)?', 'w': 'weight|bias', 'rest': '.+'}
+_FIELDS = {'n': r'\d+', 'm': r'\d+', 'stage': r'(?:\d+\.)?', 'w': 'weight|bias', 'rest': '.+',
+           # of a block of timm's VisionTransformer beside those of a plain one: norms within attention and MLP, SwiGLU,
+           # branches in parallel, differential attention
+           'variant': r'(?:attn\.|mlp\.)?(?:[qk]_|in_|sub_)?norm\..+|mlp\.fc1_[gx]\..+|(?:attns|ffns)\.\d+\..+'
+                      r'|(?:attn_|mlp_)?(?:in|out)_proj\..+|mlp_bias|(?:attn\.)?lambda_.+|ls\.gamma'}
 
 
 class Rule(NamedTuple):
@@ -98,7 +102,11 @@ _AUTHORS = Format(
         ('decoder_{rest}', 'neck.decoder_{rest}')),
     container='model')
 
-_TIMM = Format(mark=r'blocks\.\d+\.', rules=_ENCODER + _LAYER_SCALE + _table(('head.{w}', 'head.fc.{w}')))
+_TIMM = Format(mark=r'blocks\.\d+\.', rules=_ENCODER + _LAYER_SCALE + _table(
+    ('head.{w}', 'head.fc.{w}'), ('reg_token', 'backbone.reg_token'), ('norm_pre.{w}', 'backbone.norm_pre.{w}'),
+    ('patch_embed.norm.{w}', 'backbone.patch_embed.norm.{w}'),
+    ('blocks.{n}.{variant}', 'backbone.blocks.{n}.{variant}'),
+    ('attn_pool.{rest}', 'attn_pool.{rest}')))  # none of ours has one, but it is learned
 
 _PLUGIN = Format(mark=r'backbone\.blocks\.\d+\.', rules=_table(('{rest}', '{rest}')), container='state_dict')
 

@@ -33,7 +33,8 @@ def inspect_checkpoint(path: str | os.PathLike) -> dict[str, str]:
              'format': f'{weights.format}, {len(state) + len(weights.unknown)} tensors, {_types(state)}',
              'holds': _KINDS[weights.kind]}
     facts['encoder'] = _encoder(state, said(card, 'backbone', 'num_heads'))
-    facts['positions'] = _positions(state['backbone.pos_embed'], said(card, 'backbone', 'grid'))
+    facts['positions'] = _positions(state['backbone.pos_embed'], said(card, 'backbone', 'grid'),
+                                   state.get('backbone.reg_token', torch.zeros(1, 0)).size(1))
     if weights.kind == 'pretraining':
         lost = weights.lost_of_decoder
         heads = said(card, 'decoder', 'decoder_num_heads')
@@ -58,16 +59,18 @@ def _depth(state: Mapping[str, Tensor], blocks: str) -> int:
 
 def _encoder(state: Mapping[str, Tensor], heads: int | None) -> str:
     width, depth = state['backbone.pos_embed'].size(2), _depth(state, r'backbone\.blocks')
-    filters, mlp = state['backbone.patch_embed.proj.weight'], state['backbone.blocks.0.mlp.fc1.weight']
+    filters, mlp = state['backbone.patch_embed.proj.weight'], state.get('backbone.blocks.0.mlp.fc1.weight')
     patch = 'x'.join(map(str, filters.shape[2:]))
     words = [f'{_SIZES.get((width, depth), "plain ViT")}, width {width}, {depth} blocks, '
-            f'{heads or _UNKNOWN} heads, MLP {mlp.size(0)}, '
+            f'{heads or _UNKNOWN} heads, {"" if mlp is None else f"MLP {mlp.size(0)}, "}'
             f'patches of {patch} pixels, {filters.size(1)} channels']
     words += [what for name, what in (
         ('backbone.cls_token', 'class token'), ('backbone.mask_token', 'mask token'),
         ('backbone.norm.weight', 'final norm'), ('backbone.fc_norm.weight', 'norm of the mean')) if name in state]
+    if 'backbone.reg_token' in state:
+        words.append(f'{state["backbone.reg_token"].size(1)} registers')
     words += [what for mark, what in (
-        ('.ls1.', 'layer scale'), ('.rel_pos.rel_pos_h', 'relative positions of each side'),
+        ('.fc1_g.', 'SwiGLU'), ('.ls1.', 'layer scale'), ('.rel_pos.rel_pos_h', 'relative positions of each side'),
         ('.rel_pos.table', 'table of relative positions'), ('.residual.', 'convolutions between windows'))
         if any(mark in name for name in state)]
     return ', '.join(words)
@@ -79,12 +82,15 @@ def _decoder(state: Mapping[str, Tensor], heads: int | None) -> str:
             f'{state["neck.decoder_pred.weight"].size(0)} numbers for a patch')
 
 
-def _positions(pos_embed: Tensor, known: tuple[int, int] | None) -> str:
-    """Grid and kind of the positions (1, 1 + L, C)."""
-    grid = grid_of(pos_embed.size(1) - 1, known)
+def _positions(pos_embed: Tensor, known: tuple[int, int] | None, registers: int) -> str:
+    """Grid and kind of the positions (1, T + L, C)."""
+    # Before the patches: of a class token; none, where prefix tokens have no positions; of class token and registers.
+    slots = (1, 0, 1 + registers)
+    slots, grid = next(((n, grid) for n in slots if (grid := grid_of(pos_embed.size(1) - n, known))), (1, None))
     if grid is None:
         return f'{pos_embed.size(1)}, of which one is of a class token and the others are on no square grid'
-    fixed = sincos_pos_embed(pos_embed.size(2), grid) if pos_embed.size(2) % 4 == 0 else torch.zeros(())
+    pos_embed = pos_embed[:, slots:]
+    fixed = sincos_pos_embed(pos_embed.size(2), grid)[:, 1:] if pos_embed.size(2) % 4 == 0 else torch.zeros(())
     close = dict(rtol=0, atol=1e-5 if pos_embed.dtype in (torch.float32, torch.float64) else 1e-2)
     kind = 'learned, or changed in fine-tuning'
     if fixed.shape == pos_embed.shape:
