@@ -13,3 +13,9 @@ def test_loss_and_psnr_are_means_over_images(data_range):
     result = metric.evaluate(3)
     assert math.isclose(result['mae/masked_loss'], 1.5)
     assert math.isclose(result['mae/psnr'], 10 * math.log10(data_range**2 / 50))
+
+
+def test_without_pixels_there_is_no_psnr():
+    metric = MaskedReconstruction()
+    metric.process({}, [dict(masked_loss=.5), dict(masked_loss=1.)])
+    assert metric.evaluate(2) == {'mae/masked_loss': .75}

@@ -1,5 +1,6 @@
 """Data sets, transforms and samplers, registered under the scope ``mae_plugin``."""
 
+from .augment import KeyedColorJitter, KeyedResizeCrop
 from .batch import Batch, collate_batch
 from .label_map_checks import CheckLabelMap
 from .load_image import LoadImage
@@ -12,7 +13,8 @@ from .transforms import KeyedRandomFlip, KeyedRandomResizedCrop, PackUnlabelled,
 from .unlabelled import UnlabelledImages
 
 __all__ = [
-    'Batch', 'CheckLabelMap', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedSampler', 'LoadImage', 'LoadMaskMap',
-    'LoopFreeRandomResizedCrop', 'PackUnlabelled', 'Picture', 'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey',
-    'TimmTransform', 'UnlabelledImages', 'collate_batch', 'generator', 'open_picture'
+    'Batch', 'CheckLabelMap', 'KeyedColorJitter', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedResizeCrop',
+    'KeyedSampler', 'LoadImage', 'LoadMaskMap', 'LoopFreeRandomResizedCrop', 'PackUnlabelled', 'Picture',
+    'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey', 'TimmTransform', 'UnlabelledImages', 'collate_batch',
+    'generator', 'open_picture'
 ]

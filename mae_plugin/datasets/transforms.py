@@ -136,12 +136,16 @@ class ResizeCenterCrop:
             height = width * picture.size[1] // picture.size[0]
         else:
             width = height * picture.size[0] // picture.size[1]
-        left, top = round((width - self.size[1]) / 2), round((height - self.size[0]) / 2)
+        top, left = self.corner(height, width, results.get('sample_key'))
         for name in _PICTURES:
             if name in results:
                 pixels = _pixels(results[name].resized((height, width)))
                 results[name] = pixels[top:top + self.size[0], left:left + self.size[1]]
         return results
+
+    def corner(self, height: int, width: int, key: SampleKey | None) -> tuple[int, int]:
+        """(top, left) of what is cut out of the resized image."""
+        return round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
 
 
 @TRANSFORMS.register_module()

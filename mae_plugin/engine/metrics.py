@@ -12,16 +12,9 @@ from ..registry import METRICS
 class MaskedReconstruction(BaseMetric):
     """Loss and PSNR on hidden patches.
 
-    ``masked_loss`` is the mean over images of what pretraining minimises. ``psnr`` is ``10 log10(data_range^2 / mse)``
-    in dB, with the mean squared error over all hidden pixels in pixel values; where the target is normalised,
-    brightness and contrast of each patch are taken from the image.
-
-    Args:
-        data_range: Largest pixel value less the smallest: 255 for images of 8 bits.
-        **kwargs: Those of ``BaseMetric``.
-
-    Raises:
-        ValueError: If ``data_range`` is not above 0.
+    ``masked_loss`` is the mean over images of what pretraining minimises. ``psnr`` is ``10 log10(255^2 / mse)`` in dB,
+    with the mean squared error over all hidden pixels in pixel values; where the target is normalised, brightness and
+    contrast of each patch are taken from the image. There is none where the target cannot be turned back into pixels.
     """
 
     default_prefix = 'mae'
@@ -33,10 +26,14 @@ class MaskedReconstruction(BaseMetric):
         self.data_range = data_range
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Keep ``masked_loss`` and ``masked_mse`` of each sample."""
-        self.results += [(float(sample['masked_loss']), float(sample['masked_mse'])) for sample in data_samples]
+        """Keep ``masked_loss`` and, where there is one, ``masked_mse`` of each sample."""
+        self.results += [tuple(float(sample[key]) for key in ('masked_loss', 'masked_mse') if key in sample)
+                         for sample in data_samples]
 
-    def compute_metrics(self, results: list[tuple[float, float]]) -> dict:
+    def compute_metrics(self, results: list[tuple[float, ...]]) -> dict:
         """``masked_loss`` and ``psnr`` over all images."""
-        loss, mse = torch.tensor(results, dtype=torch.float64).mean(dim=0)
-        return dict(masked_loss=loss.item(), psnr=10 * torch.log10(self.data_range**2 / mse).item())
+        loss, *mse = torch.tensor(results, dtype=torch.float64).mean(dim=0)
+        metrics = dict(masked_loss=loss.item())
+        if mse:
+            metrics['psnr'] = 10 * torch.log10(self.data_range**2 / mse[0]).item()
+        return metrics

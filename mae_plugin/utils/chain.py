@@ -122,11 +122,9 @@ class Chain:
 
     def __init__(self, stages: Sequence[Stage], work_dir: str | os.PathLike, gpus: int = 0, rerun: bool = False):
         self.stages = {stage.name: stage for stage in stages}
-        self.work_dir = Path(work_dir)
         self.gpus = gpus
         self.rerun = rerun
-        self.file = self.work_dir / 'chain.json'
-        self.record = json.loads(self.file.read_text()) if self.file.is_file() else {}
+        self.move_to(work_dir)
         self.configs = {}
         for stage in stages:
             if stage.config:
@@ -136,6 +134,12 @@ class Chain:
                 except Exception as error:
                     message = error.args[0] if isinstance(error, KeyError) else error
                     raise ValueError(f'stage {stage.name!r}: {message}') from error
+
+    def move_to(self, work_dir: str | os.PathLike) -> None:
+        """Take ``work_dir`` and the record in it from now on."""
+        self.work_dir = Path(work_dir)
+        self.file = self.work_dir / 'chain.json'
+        self.record = json.loads(self.file.read_text()) if self.file.is_file() else {}
 
     def inputs(self, stage: Stage) -> dict[str, Any]:
         """What decides the result of ``stage``: the command; or config, parent's checkpoint and number of processes."""
@@ -164,7 +168,7 @@ class Chain:
             return 'new'
         if stage.init_from and self.state(self.stages[stage.init_from]) != 'finished':
             return 'waits' if newest_checkpoint(folder) else 'new'
-        if record['inputs_sha256'] != _hash(self.inputs(stage)):
+        if record['inputs_sha256'] != hash_of(self.inputs(stage)):
             return 'changed' if record['status'] == 'finished' or newest_checkpoint(folder) else 'new'
         return 'finished' if record['status'] == 'finished' else 'continues'
 
@@ -173,9 +177,9 @@ class Chain:
         rows = [('stage', 'state', 'iterations', 'images seen', 'starts from', 'config or command')]
         for stage in self.stages.values():
             what = stage.config or ' '.join(stage.command)
-            iterations, images = self._amount(stage)
+            iterations, images = self.amount(stage)
             rows.append((stage.name, self.state(stage), iterations, _count(images), stage.init_from or '', what))
-        return _table(rows)
+        return table(rows)
 
     def summary(self) -> str:
         """A table of the results."""
@@ -185,7 +189,7 @@ class Chain:
             metrics = ', '.join(f'{key} {value:.4g}' for key, value in list(record.get('metrics', {}).items())[:3])
             rows.append((stage.name, _clock(record.get('seconds', 0)), _count(record.get('images_seen')),
                          record.get('checkpoint_sha256', '')[:12], metrics))
-        return _table(rows)
+        return table(rows)
 
     def run(self) -> None:
         """Run what is not finished, in order.
@@ -210,7 +214,7 @@ class Chain:
         """Processes that train ``stage``; 0 for one without a launcher."""
         return self.gpus or stage.gpus
 
-    def _amount(self, stage: Stage) -> tuple[str, int | None]:
+    def amount(self, stage: Stage) -> tuple[str, int | None]:
         """Iterations (or epochs) as text, and images seen where they can be known without the data."""
         if stage.command:
             return '', None
@@ -250,8 +254,8 @@ class Chain:
     def _set_aside(self, stage: Stage) -> None:
         folder = self.work_dir / stage.name
         if stage.name in self.record:
-            differences = _differences(_read_json(folder / 'chain_inputs.json'), self.inputs(stage))
-            what = f'stage {stage.name!r} was run with other input ({"; ".join(differences[:5])})'
+            found = differences(_read_json(folder / 'chain_inputs.json'), self.inputs(stage))
+            what = f'stage {stage.name!r} was run with other input ({"; ".join(found[:5])})'
         else:
             what = f'stage {stage.name!r} has {newest_checkpoint(folder)}, of which {self.file} says nothing'
         if not self.rerun:
@@ -274,7 +278,7 @@ class Chain:
         command = self._command(stage)
         entry = dict(
             status='started', config=stage.config, command=command, init_from=stage.init_from,
-            inputs_sha256=_hash(inputs), parent_sha256=inputs.get('parent'), images_seen=self._amount(stage)[1],
+            inputs_sha256=hash_of(inputs), parent_sha256=inputs.get('parent'), images_seen=self.amount(stage)[1],
             seconds=self.record.get(stage.name, {}).get('seconds', 0))
         self._save(stage, entry)
         (folder / 'chain_inputs.json').write_text(json.dumps(inputs, indent=1))
@@ -349,13 +353,13 @@ def _run_logged(command: Sequence[str], log: Path, name: str, show_all: bool) ->
     return process.returncode, list(last)
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """A line ``dotted.key: old -> new`` for each value that two nested dicts do not share."""
     found = []
     for key in sorted({*old, *new}):
         a, b = old.get(key), new.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += [f'{key}.{line}' for line in _differences(a, b)]
+            found += [f'{key}.{line}' for line in differences(a, b)]
         elif a != b:
             found.append(f'{key}: {str(a)[:60]} -> {str(b)[:60]}')
     return found
@@ -365,7 +369,8 @@ def _read_json(file: Path) -> dict[str, Any]:
     return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def _hash(inputs: dict[str, Any]) -> str:
+def hash_of(inputs: dict[str, Any]) -> str:
+    """SHA-256, in hexadecimal, of what JSON makes of ``inputs``, in any order of their keys."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
@@ -377,7 +382,8 @@ def _clock(seconds: float) -> str:
     return f'{int(seconds) // 60}:{int(seconds) % 60:02}'
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of text, flush left."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
                      for row in rows)
