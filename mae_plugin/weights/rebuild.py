@@ -8,7 +8,7 @@ from typing import Any
 from ..models import MAEPretrained, MaskedAutoencoder, Masking
 from ..models.masked_autoencoder import FACTS
 from ..models.resize import grid_of
-from ..registry import _IN_LIBRARIES, MODELS
+from ..registry import IN_LIBRARIES, MODELS
 from .card import disagreements, make_card
 from .checkpoint import Weights, read_weights, said
 
@@ -78,7 +78,7 @@ def _only_ours(cfg: Any, file: str) -> Any:
     cfg = {key: _only_ours(value, file) for key, value in cfg.items() if key != 'init_cfg'}
     if 'type' in cfg:
         name = str(cfg['type']).removeprefix('mae_plugin.')
-        if name in _IN_LIBRARIES:
+        if name in IN_LIBRARIES:
             MODELS.get(name)
         MODELS.import_from_location()
         if name not in MODELS.module_dict:
