@@ -19,3 +19,11 @@ def test_without_pixels_there_is_no_psnr():
     metric = MaskedReconstruction()
     metric.process({}, [dict(masked_loss=.5), dict(masked_loss=1.)])
     assert metric.evaluate(2) == {'mae/masked_loss': .75}
+
+
+def test_images_without_data_are_left_out():
+    metric = MaskedReconstruction()
+    metric.process({}, [dict(masked_loss=.5, masked_mse=10.), dict(masked_loss=math.nan, masked_mse=math.nan)])
+    found = metric.evaluate(2)
+    assert math.isclose(found['mae/masked_loss'], .5)
+    assert math.isclose(found['mae/psnr'], 10 * math.log10(255**2 / 10))

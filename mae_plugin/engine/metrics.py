@@ -31,8 +31,8 @@ class MaskedReconstruction(BaseMetric):
                          for sample in data_samples]
 
     def compute_metrics(self, results: list[tuple[float, ...]]) -> dict:
-        """``masked_loss`` and ``psnr`` over all images."""
-        loss, *mse = torch.tensor(results, dtype=torch.float64).mean(dim=0)
+        """``masked_loss`` and ``psnr`` over all images with data."""
+        loss, *mse = torch.tensor(results, dtype=torch.float64).nanmean(dim=0)
         metrics = dict(masked_loss=loss.item())
         if mse:
             metrics['psnr'] = 10 * torch.log10(self.data_range**2 / mse[0]).item()

@@ -89,8 +89,8 @@ class ReconstructionHook(Hook):
         pictures = reconstruct(model.eval(), self.samples, self.bands, data_range_of(runner.cfg))
         sheet = panel(f'Iteration {step:,}', pictures, is_normalised(model), _SIDE)
         runner.visualizer.add_image('reconstruction', np.asarray(sheet.to_image()), step)
-        if pictures.psnr:
-            psnr = float(np.mean(pictures.psnr))
+        if pictures.psnr and not np.isnan(pictures.psnr).all():
+            psnr = float(np.nanmean(pictures.psnr))
             runner.visualizer.add_scalar('reconstruction/psnr', psnr, step)
             runner.logger.info(f'Reconstruction of {len(self.samples)} images: PSNR {psnr:.2f} dB')
 

@@ -1,6 +1,5 @@
 """Loss of a masked autoencoder."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,19 +24,19 @@ class ReconstructionHead(nn.Module):
     def loss(self, pred: Tensor, imgs: Tensor, mask: PatchMask, data_samples: Samples = None) -> dict:
         """``dict(loss=scalar)`` of predictions (B, P, D) for ``mask.ids_pred``, in at least float32.
 
-        ``data_samples`` are there for heads of one's own; this one does not look at them.
+        What has no data adds nothing, and still counts in the divisor: so each number with data weighs the same,
+        however the batch is divided among processes. ``data_samples`` are there for heads of one's own; this one does
+        not look at them.
         """
         errors, weights = self._errors_and_weights(pred, imgs, mask)
-        if weights is None:
-            return dict(loss=errors.mean())
-        return dict(loss=(errors * weights).sum() / _at_least_one(weights.sum()))
+        return dict(loss=(errors if weights is None else errors * weights).mean())
 
     def loss_per_image(self, pred: Tensor, imgs: Tensor, mask: PatchMask) -> Tensor:
-        """(B,): the loss of each image, the mean over its predicted patches; zero for one without data."""
+        """(B,): the loss of each image, the mean over its predicted patches with data; NaN if there are none."""
         errors, weights = self._errors_and_weights(pred, imgs, mask)
         if weights is None:
             return errors.mean(dim=(1, 2))
-        return (errors * weights).sum(dim=(1, 2)) / _at_least_one(weights.sum(dim=(1, 2)))
+        return (errors * weights).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))
 
     def errors(self, pred: Tensor, target: Tensor) -> Tensor:
         """Error of each number, (B, P, D), or of each patch, (B, P, 1), of predictions (B, P, D).
@@ -50,11 +49,6 @@ class ReconstructionHead(nn.Module):
     def _errors_and_weights(self, pred: Tensor, imgs: Tensor, mask: PatchMask) -> tuple[Tensor, Tensor | None]:
         errors, weights = self.errors(at_least_float32(pred), self.target(imgs, mask)), self.target.weights(mask)
         return errors, None if weights is None else weights.expand_as(errors)
-
-
-def _at_least_one(weight: Tensor) -> Tensor:
-    """Where nothing has data, the errors times their weights are zero, and are to stay so."""
-    return torch.where(weight > 0, weight, 1)
 
 
 @MODELS.register_module()

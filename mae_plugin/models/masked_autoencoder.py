@@ -33,7 +33,8 @@ class Reconstruction:
         prediction: The predicted patches alone; None where the target cannot be turned back into pixels. The brightness
             and contrast of normalised ones are those of the original.
         pasted: ``seen``, and the predicted patches in their places; None likewise.
-        psnr: (B,) ``10 log10(data_range^2 / mse)`` in dB over predicted pixels with data; None likewise.
+        psnr: (B,) ``10 log10(data_range^2 / mse)`` in dB over predicted pixels with data, NaN if none has; None
+            likewise.
         valid: (B, C, H, W) bool, False where there is no data; None where all of it counts.
     """
 
@@ -156,7 +157,8 @@ class MaskedAutoencoder(BaseModel):
     def predict(self, imgs: Tensor, data_samples: Sequence | None = None) -> list[BaseDataElement]:
         """For each image a data sample with ``masked_loss`` and, in pixel values squared, ``masked_mse``.
 
-        Where the target cannot be turned back into pixels, there is no ``masked_mse``.
+        Both are NaN for an image without data. Where the target cannot be turned back into pixels, there is no
+        ``masked_mse``.
         """
         pred, imgs, mask, _ = self._predict(imgs, data_samples)
         fields = dict(masked_loss=self.head.loss_per_image(pred, imgs, mask))
@@ -188,14 +190,14 @@ class MaskedAutoencoder(BaseModel):
         return Reconstruction(prediction=pixels(prediction), pasted=pixels(pasted), psnr=psnr, **shown)
 
     def _masked_mse(self, patches: Tensor, imgs: Tensor, mask: PatchMask) -> Tensor:
-        """(B,): mean squared error in pixel values of predicted ``patches`` (B, P, p * q * C), where there is data."""
+        """(B,): mean squared error in pixel values of predicted ``patches`` (B, P, p * q * C), of those with data."""
         size = to_2tuple(self.backbone.patch_size)
         std = patchify(self.data_preprocessor.std.expand_as(imgs[:1, :, :size[0], :size[1]]), size)  # of each number
         errors = (patchify(imgs, size, mask.ids_pred) - patches) * std
         if mask.valid is None:
             return errors.square().mean(dim=(1, 2))
         counted = patchify(mask.valid.float(), size, mask.ids_pred)
-        return (errors.square() * counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2)).clamp(min=1)
+        return (errors.square() * counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2))
 
     def _check_head(self, cfg: dict) -> None:
         if not isinstance(self.head, ReconstructionHead):

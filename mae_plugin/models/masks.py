@@ -151,7 +151,8 @@ class MapMasking(Masking):
         if maps is None:
             raise ValueError("MapMasking finds no mask_map in the samples: put dict(type='mae_plugin.LoadMaskMap', "
                              'folder=...) in front of the crop in the pipelines of train_dataloader and '
-                             'val_dataloader, or take a masking that derives from it and has a map()')
+                             'val_dataloader, or take a masking that derives from it and has a map(), or, in '
+                             'tools/reconstruct.py, which reads no maps, another one by --masking')
         return to_device(maps, imgs.device).float() / 255
 
     def scores(self, imgs: Tensor, grid: tuple[int, int], data_samples: Samples = None) -> Tensor:
