@@ -41,7 +41,7 @@ def launched(monkeypatch):
         fail = ()
     commands = Launched()
 
-    def train(command, log, name, show_all):
+    def train(command, log, name, show_all, lock):
         commands.append((name, command))
         folder = log.parent
         (folder / 'iter_4.pth').write_text(' '.join(command))
@@ -118,6 +118,23 @@ def test_a_failure_stops_the_chain_and_the_next_call_goes_on(tmp_path, launched,
     chain.run()
     assert names(launched) == ['pretrain', 'detect', 'detect', 'scratch']
     assert ['--resume' in command for _, command in launched] == [False, False, True, False]
+
+
+def test_one_call_at_a_time(tmp_path, launched):
+    with chain_module._alone_in(tmp_path), pytest.raises(ValueError, match='is in use by another call'):
+        Chain(stages(), tmp_path).run()
+    assert not launched
+    late = Chain(stages(), tmp_path)
+    Chain(stages(), tmp_path).run()
+    late.run()  # what the other did since is known
+    assert len(launched) == 3
+
+
+def test_what_a_stage_runs_holds_the_lock(tmp_path):
+    """It may outlive the chain that was killed."""
+    code = ('import os, sys; files = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]; '
+            f'sys.exit({str(tmp_path / "lock")!r} not in files)')
+    Chain([Stage('look', command=['python', '-c', code])], tmp_path).run()
 
 
 def test_changed_input_is_refused_or_run_again_on_request(tmp_path, launched):

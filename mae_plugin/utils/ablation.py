@@ -77,7 +77,8 @@ class Run:
             first = next(record for record in self.chain.record.values() if record.get('checkpoint'))
             state = load_file(self.folder / first['checkpoint'])['state_dict']
             facts = dict(parameters=sum(tensor.numel() for tensor in state.values()), **environment())
-            file.write_text(json.dumps(facts, indent=1))
+            file.with_suffix('.tmp').write_text(json.dumps(facts, indent=1))
+            os.replace(file.with_suffix('.tmp'), file)  # whole, or not at all
         return json.loads(file.read_text())
 
 

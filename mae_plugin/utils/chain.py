@@ -14,6 +14,7 @@ The record ``work_dir/chain.json`` says for each stage what went in (a hash of t
 checkpoint) and what came out. A stage whose input has changed since is never overwritten or reused in silence.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -23,7 +24,8 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,16 +197,19 @@ class Chain:
         """Run what is not finished, in order.
 
         Raises:
-            ValueError: A stage was finished or begun with other or unknown input, or has failed.
+            ValueError: A stage was finished or begun with other or unknown input, or has failed; or another call is
+                running in ``work_dir``, or a training that outlived one.
         """
-        for stage in self.stages.values():
-            state = self.state(stage)
-            if state == 'finished':
-                print(f'[{stage.name}] is finished', flush=True)
-                continue
-            if state in ('changed', 'unknown'):
-                self._set_aside(stage)
-            self._run_stage(stage)
+        with _alone_in(self.work_dir) as lock:
+            self.move_to(self.work_dir)  # what another call has done since
+            for stage in self.stages.values():
+                state = self.state(stage)
+                if state == 'finished':
+                    print(f'[{stage.name}] is finished', flush=True)
+                    continue
+                if state in ('changed', 'unknown'):
+                    self._set_aside(stage)
+                self._run_stage(stage, lock)
 
     def commands(self) -> list[str]:
         """What the stages run, as one would type it."""
@@ -267,7 +272,7 @@ class Chain:
         self.record.pop(stage.name, None)
         print(f'[{stage.name}] {what}; it is kept as {aside}', flush=True)
 
-    def _run_stage(self, stage: Stage) -> None:
+    def _run_stage(self, stage: Stage, lock: int) -> None:
         folder = self.work_dir / stage.name
         if self.state(stage) == 'new':
             self.record.pop(stage.name, None)
@@ -285,7 +290,7 @@ class Chain:
         print(f'[{stage.name}] {shlex.join(command)}', flush=True)
         start = time.monotonic()
         try:
-            code, lines = _run_logged(command, folder / 'chain.log', stage.name, show_all=bool(stage.command))
+            code, lines = _run_logged(command, folder / 'chain.log', stage.name, bool(stage.command), lock)
         finally:
             entry['seconds'] = round(entry['seconds'] + time.monotonic() - start, 1)
             self._save(stage, entry)
@@ -328,8 +333,27 @@ def final_metrics(work_dir: Path) -> dict[str, float]:
     return {key: value for key, value in last.items() if key not in _NOT_METRICS and isinstance(value, (int, float))}
 
 
-def _run_logged(command: Sequence[str], log: Path, name: str, show_all: bool) -> tuple[int, list[str]]:
-    """Run ``command``, append its output to ``log`` and show its progress (or all of it).
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[int]:
+    """Lock ``folder``; processes that inherit the file number that this yields hold the lock until they end, too.
+
+    Raises:
+        ValueError: It is locked.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / 'lock', 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f'{folder} is in use by another call, or by a training that a killed one left behind: '
+                             'wait for its end, or end it') from None
+        except OSError:  # a file system without locks
+            pass
+        yield file.fileno()
+
+
+def _run_logged(command: Sequence[str], log: Path, name: str, show_all: bool, lock: int) -> tuple[int, list[str]]:
+    """Run ``command``, append its output to ``log`` and show its progress (or all of it); hand on ``lock``.
 
     Returns:
         The exit code and the last lines of the output.
@@ -337,7 +361,8 @@ def _run_logged(command: Sequence[str], log: Path, name: str, show_all: bool) ->
     last = deque(maxlen=15)
     with open(log, 'ab') as file:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   env={**os.environ, 'PYTHON': sys.executable, 'PYTHONUNBUFFERED': '1'})
+                                   env={**os.environ, 'PYTHON': sys.executable, 'PYTHONUNBUFFERED': '1'},
+                                   pass_fds=[lock])
         try:
             for raw in process.stdout:
                 file.write(raw)
