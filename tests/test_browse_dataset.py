@@ -107,3 +107,8 @@ def test_settings_that_cannot_be(folder, run_tool, options, message):  # noqa: F
     code, _, err = run_tool('browse_dataset', PRETRAIN, *options, '--cfg-options', 'val_dataloader=None',
                             'test_dataloader=None')
     assert code == 1 and message in err
+
+
+def test_what_training_would_refuse(folder, run_tool):  # noqa: F811
+    code, _, err = run_tool('browse_dataset', PRETRAIN, '--cfg-options', 'model.backbone.in_chans=4')
+    assert code == 1 and 'disagrees with model.backbone.in_chans=4' in err

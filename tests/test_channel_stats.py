@@ -52,9 +52,9 @@ def test_the_tool(run_tool, tiles, tmp_path):  # noqa: F811
     count, mean, std = expected(tiles)
     (tiles / '12.npy').write_bytes(b'no array')
     code, out, err = run_tool('channel_stats', tiles, '--mode', 'array', '--channels', 4, '--nodata', 0,
-                              '--workers', 0, '--out', tmp_path / 'stats.json')
+                              '--workers', 0, '--out', tmp_path / 'new/stats.json')
     assert code == 0, out + err
-    found = json.loads((tmp_path / 'stats.json').read_text())
+    found = json.loads((tmp_path / 'new/stats.json').read_text())
     np.testing.assert_allclose([found['mean'], found['std']], [mean, std], rtol=1e-5)
     assert found['count'] == [count] * 4 and found['images'] == 12 and f'mean={found["mean"]}' in out
     (path, reason), = found['bad_images']

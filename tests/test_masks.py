@@ -297,6 +297,10 @@ def test_a_map_of_less_resolution_is_enlarged(folders):
 def test_maps_may_lie_beside_the_images(folders):
     dataset = with_maps(folders, PIPELINES['val'], suffix='.png')
     assert np.array_equal(dataset[1]['data_samples'].mask_map, dataset[1]['inputs'][0].numpy())
+    for path in (folders / 'maps').rglob('*.png'):
+        path.rename(path.with_name(f'{path.stem}_map.png'))
+    dataset = with_maps(folders, PIPELINES['val'], folder=str(folders / 'maps'), suffix='_map.png')
+    assert np.array_equal(dataset[1]['data_samples'].mask_map, dataset[1]['inputs'][0].numpy())
 
 
 def test_a_missing_map_and_one_of_another_shape_are_named(folders):

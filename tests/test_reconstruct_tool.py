@@ -78,6 +78,9 @@ def test_the_mask_of_an_image_alone_is_that_in_a_folder(folder, run_tool):  # no
     code, out, err = run_tool('reconstruct', 'images/b.jpg', '--checkpoint', 'ours.pth', '--out', 'one')
     assert code == 0, err
     assert made(folder / 'one')['b.png'] == made(folder / 'all')['b.png'] and 'images/b.jpg' in out
+    (folder / 'elsewhere.jpg').symlink_to(folder / 'images/b.jpg')
+    code, out, err = run_tool('reconstruct', 'elsewhere.jpg', '--checkpoint', 'ours.pth', '--out', 'link')
+    assert code == 0 and 'elsewhere.png' in made(folder / 'link'), err
 
 
 def test_another_ratio_and_masking(folder, run_tool):  # noqa: F811
@@ -135,6 +138,26 @@ def test_nothing_is_built_that_is_no_part_of_ours(folder, run_tool, kind):  # no
     change_card(lambda card: card['config']['model'].update(masking=dict(type=kind, args='touch executed')))
     code, _, err = run_tool('reconstruct', 'images', '--checkpoint', 'changed.pth')
     assert code == 1 and f"'{kind}', which is no part of this plugin" in err and not (folder / 'executed').exists()
+
+
+def test_no_module_is_imported_that_a_scope_names(folder, monkeypatch):
+    (folder / 'theirs').mkdir()
+    (folder / 'theirs/__init__.py').touch()
+    (folder / 'theirs/registry.py').write_text('open("executed", "w")')
+    monkeypatch.syspath_prepend(str(folder))
+    change_card(lambda card: card['config']['model'].update(
+        neck=dict(card['config']['model']['neck'], _scope_='theirs'), _scope_='theirs'))
+    load_autoencoder('changed.pth')
+    assert not (folder / 'executed').exists()
+
+
+def test_images_without_data_have_no_psnr(folder, run_tool):  # noqa: F811
+    change_card(lambda card: card['config'].update(train_dataloader=dict(dataset=dict(
+        mode='array', channels=3, arrays=dict(nodata=0)))) or card['config']['model']['data_preprocessor'].update(
+            nodata=True))
+    Image.new('RGB', (120, 90)).save('images/black.png')
+    code, out, err = run_tool('reconstruct', 'images', '--checkpoint', 'changed.pth')
+    assert code == 0 and 'black.png: no data' in out and 'mean of 3' in out and 'nan' not in out, out + err
 
 
 def test_a_target_without_pixels(folder, run_tool):  # noqa: F811

@@ -64,6 +64,8 @@ def main(argv: Sequence[str]) -> None:
     args = parse_args(argv)
     if args.workers < 0:
         raise ValueError(f'--workers {args.workers} is below 0')
+    if args.out:
+        Path(args.out).parent.mkdir(parents=True, exist_ok=True)  # before the work, which may take hours
     from tqdm import tqdm  # after --help, for it takes time
 
     import mae_plugin.datasets.channel_stats as stats

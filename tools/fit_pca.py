@@ -43,9 +43,9 @@ def main(argv: Sequence[str]) -> None:
         raise ValueError(f'{args.config} is of a {cfg.model.get("type")}: give a config of pretraining, of a '
                          'mae_plugin.MaskedAutoencoder')
     patch_size, facts = to_2tuple(cfg.model.backbone.patch_size), {}
-    result = fit_pca(_images(cfg, args.images, facts), patch_size)
     out = Path(args.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work
+    result = fit_pca(_images(cfg, args.images, facts), patch_size)
     np.savez(out, **result, **facts, patch_size=patch_size)
     shares = result['eigenvalues'].cumsum() / result['eigenvalues'].sum()
     counts = [count for count in (1, 16, 96) if count < len(shares)]

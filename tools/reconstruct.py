@@ -7,6 +7,7 @@ The model is that of the checkpoint. The mask of an image is a function of --see
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,12 +79,13 @@ def main(argv: Sequence[str]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         drawing.panel(Path(path).name, pictures, normalised).to_image().save(out / name)
         made[name], = pictures.psnr
-        print(f'{path}: {made[name]:.2f} dB', flush=True)
+        print(f'{path}: {drawing.in_db(made[name])}', flush=True)
     if not made:
         raise ValueError(f'none of the first {args.max_images} images of {args.images} can be read: raise --max-images')
     drawing.write_index(out / 'index.html', made, caption)
-    print(f'{caption}\nPSNR of predicted pixels, mean of {len(made)}: {sum(made.values()) / len(made):.2f} dB; '
-          f'pictures in {out / "index.html"}')
+    known = [psnr for psnr in made.values() if not math.isnan(psnr)]  # where there is data
+    mean = f'mean of {len(known)}: {sum(known) / len(known):.2f} dB' if known else 'none: they have no data'
+    print(f'{caption}\nPSNR of predicted pixels, {mean}; pictures in {out / "index.html"}')
 
 
 if __name__ == '__main__':

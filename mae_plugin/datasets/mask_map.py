@@ -19,7 +19,7 @@ class LoadMaskMap:
     Args:
         folder: Where the maps are: ``a/b.jpg`` below ``data_root``, or within an archive, has the map ``a/b`` with
             ``suffix`` below it. None for maps beside the images.
-        suffix: Ending of their names.
+        suffix: What their names have in place of the image's extension, as ``'_mask.png'``.
     """
 
     def __init__(self, folder: str | None = None, suffix: str = '.png') -> None:
@@ -34,7 +34,8 @@ class LoadMaskMap:
             ValueError: if its shape is another than the image's.
         """
         image = results['img_path']
-        path = Path(image if self.folder is None else Path(self.folder, results['img_name'])).with_suffix(self.suffix)
+        path = Path(image if self.folder is None else Path(self.folder, results['img_name']))
+        path = path.with_name(path.stem + self.suffix)
         if not path.is_file():
             raise FileNotFoundError(f'LoadMaskMap: the image {image} has no map {path}: put it there, or change folder='
                                     f'{self.folder!r} or suffix={self.suffix!r} of the transform')

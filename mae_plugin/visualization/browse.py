@@ -13,6 +13,7 @@ from timm.layers import to_2tuple
 from mae_plugin.datasets import KeyedRandomResizedCrop, SampleKey
 from mae_plugin.datasets.prepare import prepare_data
 from mae_plugin.models.masked_autoencoder import build_part, facts_of, greyed, hide
+from mae_plugin.utils.model_sizes import check_channels
 from mae_plugin.utils.run_config import fill_in_data
 from mae_plugin.visualization.pictures import Sheet, Tile, photo
 from mae_plugin.visualization.reconstruction import Display, is_8_bit
@@ -32,6 +33,7 @@ def browse(cfg, split: str, num: int, bands: Sequence[int] | None = None) -> tup
     Returns:
         The sheet, and a line for each sample: path, original size, crop, key.
     """
+    check_channels(cfg)
     prepare_data(cfg)
     fill_in_data(cfg)
     loader = cfg[f'{split}_dataloader']

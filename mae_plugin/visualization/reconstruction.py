@@ -1,5 +1,6 @@
 """Pictures of what a masked autoencoder sees and predicts."""
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -102,11 +103,16 @@ def reconstruct(model: MaskedAutoencoder, samples: Sequence[dict], bands: Sequen
     return Pictures(made, found.psnr.tolist())
 
 
+def in_db(psnr: float, digits: int = 2) -> str:
+    """A PSNR in words; NaN where nothing that was predicted has data."""
+    return 'no data' if math.isnan(psnr) else f'{psnr:.{digits}f} dB'
+
+
 def tiles(pictures: Pictures, side: int = TILE) -> list[list[Tile]]:
     """For each image a tile for each column, the PSNR below the last."""
     rows = [[Tile(photo(picture, side)) for picture in row] for row in zip(*pictures.columns, strict=True)]
     for row, psnr in zip(rows, pictures.psnr or (), strict=bool(pictures.psnr)):
-        row[-1].note = f'{psnr:.1f} dB'
+        row[-1].note = in_db(psnr, 1)
     return rows
 
 
@@ -151,7 +157,7 @@ def samples_of(root: str, model: MaskedAutoencoder, seed: int,
     with TemporaryDirectory() as folder:
         if Path(root).suffix.lower() in (*EXTENSIONS, '.npy', '.npz') and Path(root).is_file():
             one = Path(folder, 'image.txt')
-            one.write_text(str(Path(root).resolve()))
+            one.write_text(str(Path(root).absolute()))  # not what it links to: the mask goes by the name
             root = str(one)
         dataset = UnlabelledImages(root, pipeline, **{'channels': model.backbone.in_chans, **loading})
     for index in range(min(max_images, len(dataset))):
@@ -167,7 +173,7 @@ def samples_of(root: str, model: MaskedAutoencoder, seed: int,
 
 def write_index(file: Path, psnr: Mapping[str, float], caption: str) -> None:
     """Write a page with the pictures of ``psnr``, in dB, that lie beside it."""
-    figures = ''.join(f'<p>{psnr[name]:.2f} dB<br><img alt="{escape(name)}" src="{quote(name)}"></p>\n'
+    figures = ''.join(f'<p>{in_db(psnr[name])}<br><img alt="{escape(name)}" src="{quote(name)}"></p>\n'
                       for name in psnr)
     file.write_text(f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>Reconstructions</title>\n'
                     f'<style>{STYLE} p img {{ max-width: 100%; }}</style></head>\n'

@@ -70,12 +70,15 @@ def _without_init(cfg: Any) -> Any:
 
 
 def _only_ours(cfg: Any, file: str) -> Any:
-    """The model's config of a card, with every type checked: MMEngine would import and call whatever it names."""
-    if isinstance(cfg, list):
+    """The model's config of a card, with every type checked: MMEngine would import and call whatever it names.
+
+    It would also import the ``registry`` of any package that a ``_scope_`` names.
+    """
+    if isinstance(cfg, list | tuple):
         return [_only_ours(value, file) for value in cfg]
-    if not isinstance(cfg, dict):
+    if not isinstance(cfg, Mapping):
         return cfg
-    cfg = {key: _only_ours(value, file) for key, value in cfg.items() if key != 'init_cfg'}
+    cfg = {key: _only_ours(value, file) for key, value in cfg.items() if key not in ('init_cfg', '_scope_')}
     if 'type' in cfg:
         name = str(cfg['type']).removeprefix('mae_plugin.')
         if name in IN_LIBRARIES:
