@@ -49,7 +49,7 @@ def launched(monkeypatch):
         width = 7
     calls = Launched()
 
-    def train(command, log, name, show_all):
+    def train(command, log, name, show_all, lock):
         options = dict(option.split('=', 1) for option in command[command.index('--cfg-options') + 1:])
         start = options.get('model.backbone.init_cfg.checkpoint')
         rate = float(options.get(LR, torch.load(start)['rate'] if start else .01))
