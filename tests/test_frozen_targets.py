@@ -137,7 +137,7 @@ def test_random_weights_are_said_once(monkeypatch):
 
 
 @pytest.mark.parametrize('kwargs, message', [
-    (dict(teacher='test_vitt'), "teacher='test_vitt': timm makes no such model.*test_vit"),
+    (dict(teacher='test_vitt'), "teacher='test_vitt': timm makes no such model.*did you mean test_vit"),
     (dict(in_chans=4), "teacher='test_vit' sees images of 3 channels, the backbone has in_chans=4"),
     (dict(layer=9), 'no features of layer=9 of images of 64x64.*set layer'),
     (dict(teacher_size=10), "teacher='test_vit'"),

@@ -334,6 +334,7 @@ def test_a_file_says_what_is_hidden(tmp_path, suffix):
         masking = FileMasking(file)
         assert masking.mask_ratio == pytest.approx(number / 196) and not masking.state_dict()
         assert np.array_equal(hidden(masking, torch.zeros(2, 3, 1, 1), (14, 14))[1].numpy(), pixels != 0)
+        FileMasking(file, pred_ratio=number / 196)  # all that is hidden
 
 
 def test_a_file_of_another_size_is_refused(mask_file):

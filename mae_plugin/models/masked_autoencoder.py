@@ -1,7 +1,7 @@
 """Masked autoencoder (He et al., CVPR 2022) as one MMEngine model made of swappable parts."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -67,10 +67,10 @@ class MaskedAutoencoder(BaseModel):
             if isinstance(value, Tensor) and not value.is_meta:
                 facts[f'pixel_{name}'] = value.flatten().tolist()
         self.masking = MODELS.build(_with_facts(masking, 'masking', facts))
-        if 'target' not in head:
-            raise ValueError(f"head (type='{head.get('type')}') needs a target, "
-                             f"for example target=dict(type='mae_plugin.PixelTarget')")
         head = _with_facts(head, 'head', facts)
+        if 'target' not in head:
+            raise ValueError(f"head (type='{head['type']}') needs a target, "
+                             f"for example target=dict(type='mae_plugin.PixelTarget')")
         self.head = MODELS.build(dict(head, target=_with_facts(head['target'], 'head.target', facts)))
         self._check_head(head)
         facts_of_decoder = dict(facts, out_dim=self.head.target.dim)
@@ -186,6 +186,9 @@ class MaskedAutoencoder(BaseModel):
         if not isinstance(self.head, ReconstructionHead):
             raise ValueError(f'head (type={cfg["type"]!r}) is no ReconstructionHead: MaskedAutoencoder calls its '
                              'loss() and loss_per_image(); derive it from mae_plugin.models.ReconstructionHead')
+        if not isinstance(self.head.target, Target):
+            raise ValueError(f'head.target (type={cfg["target"]["type"]!r}) is no Target: ReconstructionHead calls its '
+                             'forward() and weights(); derive it from mae_plugin.models.Target')
         if not isinstance(getattr(self.head.target, 'dim', None), int):
             raise ValueError(f'head.target (type={cfg["target"]["type"]!r}) has no whole number dim: the decoder has '
                              'to know how many numbers to predict for a patch; set self.dim in its constructor')
@@ -212,6 +215,8 @@ class MaskedAutoencoder(BaseModel):
 
 def _with_facts(cfg: dict, part: str, facts: dict) -> dict:
     """``cfg`` with those ``facts`` that its class asks for."""
+    if not isinstance(cfg, Mapping) or not cfg.get('type'):
+        raise ValueError(f'model.{part}={cfg!r} names no type; there are {", ".join(_known(part))}')
     part_class = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
     if part_class is None:
         raise KeyError(f"model.{part}.type='{cfg['type']}' is unknown; there are {', '.join(_known(part))}; the module "
