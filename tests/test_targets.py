@@ -302,9 +302,10 @@ def test_a_patch_has_the_histograms_of_its_cells():
 def test_there_is_no_edge_to_pixels_without_data():
     valid = torch.ones(1, 1, 8, 8, dtype=torch.bool)
     valid[..., 4:] = False
-    imgs = torch.full((1, 1, 8, 8), 5.) * valid
     target = HOGTarget(4, 1)
-    assert not target.histograms(imgs, valid).any() and target.histograms(imgs).any()
+    for valid in (valid, valid.mT):
+        imgs = torch.full((1, 1, 8, 8), 5.) * valid
+        assert not target.histograms(imgs, valid).any() and target.histograms(imgs).any()
 
 
 @pytest.mark.parametrize('kwargs', [dict(cell=3), dict(cell=(4, 0)), dict(bins=0), dict(cell=16)])
