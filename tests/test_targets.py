@@ -308,6 +308,14 @@ def test_there_is_no_edge_to_pixels_without_data():
         assert not target.histograms(imgs, valid).any() and target.histograms(imgs).any()
 
 
+@pytest.mark.parametrize('target', [PixelTarget(8), PCATarget(8), HOGTarget(8)], ids=lambda target: type(target).__name__)
+def test_targets_are_float32_under_autocast(target):
+    imgs, mask = torch.randn(2, 3, 16, 16), PatchMask(torch.arange(4).expand(2, 4), 1, (2, 2))
+    with torch.autocast('cpu', torch.bfloat16):
+        half = target(imgs, mask)
+    torch.testing.assert_close(half, target(imgs, mask), rtol=0, atol=0)
+
+
 @pytest.mark.parametrize('kwargs', [dict(cell=3), dict(cell=(4, 0)), dict(bins=0), dict(cell=16)])
 def test_cells_fill_a_patch(kwargs):
     with pytest.raises(ValueError, match='set cell to a size that divides the patch, 8x8'):
