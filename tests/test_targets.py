@@ -300,16 +300,17 @@ def test_a_patch_has_the_histograms_of_its_cells():
 
 
 def test_there_is_no_edge_to_pixels_without_data():
-    valid = torch.ones(1, 1, 8, 8, dtype=torch.bool)
-    valid[..., 4:] = False
+    left = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    left[..., 4:] = False
     target = HOGTarget(4, 1)
-    for valid in (valid, valid.mT):
+    for valid in (left, left.mT):
         imgs = torch.full((1, 1, 8, 8), 5.) * valid
         assert not target.histograms(imgs, valid).any() and target.histograms(imgs).any()
 
 
-@pytest.mark.parametrize('target', [PixelTarget(8), PCATarget(8), HOGTarget(8)], ids=lambda target: type(target).__name__)
-def test_targets_are_float32_under_autocast(target):
+@pytest.mark.parametrize('kind', [PixelTarget, PCATarget, HOGTarget])
+def test_targets_are_float32_under_autocast(kind):
+    target = kind(8)
     imgs, mask = torch.randn(2, 3, 16, 16), PatchMask(torch.arange(4).expand(2, 4), 1, (2, 2))
     with torch.autocast('cpu', torch.bfloat16):
         half = target(imgs, mask)
