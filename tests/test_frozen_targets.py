@@ -82,6 +82,7 @@ def test_maps_are_averaged_or_interpolated():
     torch.testing.assert_close(resize_map(ramp, (4, 4))[0, 0, 0, 1:3], torch.tensor([2.5, 4.5]))  # pairs
     torch.testing.assert_close(resize_map(ramp, (4, 16))[0, 0, 0, 1:4], torch.tensor([.25, .75, 1.25]))
     assert resize_map(torch.rand(1, 2, 9, 7), (4, 10)).shape == (1, 2, 4, 10)
+    assert resize_map(torch.eye(8).view(8, 1, 1, 8), (1, 2)).sum((1, 2, 3)).min() > .05, 'one does not count'
 
 
 def test_a_network_of_stages_and_a_size_of_its_own():
