@@ -13,7 +13,7 @@ _SCOPE = 'mae_plugin'
 
 # Parts that are made of mmpretrain's, mmdet's or mmseg's classes: their module is imported when one is first named, so
 # that nothing else needs the library.
-_IN_LIBRARIES: dict[str, str] = {
+IN_LIBRARIES: dict[str, str] = {
     'BestOverlapAssigner': 'mae_plugin.integrations.mmdet',
     'BoxCascadeRoIHead': 'mae_plugin.integrations.mmdet',
     'DALLETarget': 'mae_plugin.integrations.mmpretrain',
@@ -29,7 +29,7 @@ class Registry(mm.Registry):
 
     def get(self, key: str):
         """The class of a name, or None."""
-        module = _IN_LIBRARIES.get(key.removeprefix(f'{_SCOPE}.'))
+        module = IN_LIBRARIES.get(key.removeprefix(f'{_SCOPE}.'))
         if module is not None:
             import_module(module)
         return super().get(key)

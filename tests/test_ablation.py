@@ -168,6 +168,9 @@ def test_sizes(tmp_path, launched):
                          for stage in ('pretrain', 'task')]
         assert ablation.folder == tmp_path / f'rates_{size}'
     assert amounts == dict(small=[4, 8, 6, 8], large=[8, 99, 60, 99])
+    cells['b']['pretrain']['train_cfg.max_iters'].pop('small')
+    with pytest.raises(ValueError, match="cell 'b': .*max_iters={'large': 60} has no value for the size 'small'"):
+        Ablation(config(sizes=sizes, cells=cells), 'rates.py', tmp_path)
 
 
 @pytest.mark.parametrize('changes, arguments, message', [
@@ -238,7 +241,7 @@ def test_real_trainings(tmp_path):
 
 
 @pytest.mark.parametrize('path', ABLATIONS, ids=lambda path: path.stem)
-@pytest.mark.parametrize('size', ['cpu', 'gpu'])
+@pytest.mark.parametrize('size', ['cpu', 'short', 'gpu'])
 def test_the_papers_ablations(path, size, tmp_path):
     """Every cell differs from the others, and one of them is the default, which all ablations share."""
     ablation = Ablation(load_config(path).to_dict(), path, tmp_path, size)

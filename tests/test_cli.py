@@ -151,7 +151,7 @@ def test_nearest_ignores_case():
 
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'chain', 'convert_checkpoint', 'inspect_checkpoint', 'benchmark',
-                                  'cache_images'])
+                                  'cache_images', 'reconstruct', 'browse_dataset'])
 def test_help_does_not_import_torch(tool):
     code = f"""import runpy, sys
 sys.argv = ["{tool}.py", "--help"]

@@ -21,7 +21,8 @@ from mae_plugin.utils.cli import run_cli
 from mae_plugin.utils.run_config import load_config
 from mae_plugin.visualization.curves import make_plots, read_scalars
 from mae_plugin.visualization.pictures import TILE, Sheet, Tile, colour_of, draw_objects, draw_segments, legend, photo
-from mae_plugin.visualization.predictions import Predictor, reconstructions
+from mae_plugin.visualization.predictions import Predictor
+from mae_plugin.visualization.reconstruction import reconstruct
 from mae_plugin.visualization.report import make_report, render
 from mae_plugin.visualization.results import (
     Row,
@@ -178,7 +179,8 @@ def test_reconstruction_keeps_visible_patches_and_greys_hidden_ones(chain):
     predictor = Predictor(read_runs(chain)[0], 8)
     assert len(predictor.samples) == 3  # the validation set has no more
     mean = np.array([124, 116, 104])
-    for index, (image, masked, filled, psnr) in enumerate(reconstructions(predictor)):
+    found = reconstruct(predictor.model, predictor.samples)
+    for index, (image, masked, _, filled, psnr) in enumerate(zip(*found.columns, found.psnr, strict=True)):
         np.testing.assert_array_equal(image, predictor.samples[index]['inputs'].permute(1, 2, 0).numpy())
         hidden = np.array([[(masked[y:y + 16, x:x + 16] == mean).all() for x in range(0, 64, 16)]
                            for y in range(0, 64, 16)])
@@ -188,8 +190,9 @@ def test_reconstruction_keeps_visible_patches_and_greys_hidden_ones(chain):
         np.testing.assert_array_equal(masked[seen], image[seen])
         error = (filled[~seen].astype(float) - image[~seen]) ** 2
         assert psnr == pytest.approx(10 * np.log10(255**2 / error.mean()), abs=.5)  # pictures are clipped and rounded
-    again = reconstructions(Predictor(read_runs(chain)[0], 8))
-    np.testing.assert_array_equal(again[-1][1], masked)  # fixed masks
+    predictor = Predictor(read_runs(chain)[0], 8)
+    again = reconstruct(predictor.model, predictor.samples)
+    np.testing.assert_array_equal(again.columns[1][-1], masked)  # fixed masks
 
 
 def test_sheet_has_a_tile_for_each_column_of_each_example(chain):

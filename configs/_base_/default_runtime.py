@@ -10,6 +10,8 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=5000, max_keep_ckpts=2),
+    # Of pretraining: four held-out images as the model sees and predicts them, in vis_data of the work directory.
+    reconstruction=dict(type='mae_plugin.ReconstructionHook', interval=5000, num_images=4),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     # What a checkpoint says of itself, and what may differ from that of the file a run starts from, as ['mean', 'std'].
     card=dict(type='mae_plugin.CheckpointCardHook', allow=[]),

@@ -14,6 +14,7 @@ from .loops import KeyedIterTrainLoop
 from .mask_ratio import MaskRatioHook
 from .metrics import MaskedReconstruction
 from .optim_wrapper import AutocastOptimWrapper
+from .reconstruction_hook import ReconstructionHook
 from .robustness import MeanCorruptionError, SynsetAccuracy
 from .throughput import ThroughputHook
 
@@ -22,5 +23,5 @@ __all__ = [
     'DistributedDataParallel', 'FSDPStrategy', 'FastStepHook', 'Float8Hook', 'GraphedStep',
     'GroupedOptimWrapperConstructor', 'HalfGradientHook', 'KNNHook', 'KeyedIterTrainLoop', 'Lars', 'LastValidationHook',
     'LayerDecayOptimWrapperConstructor', 'MaskRatioHook', 'MaskedReconstruction', 'MeanCorruptionError', 'MeanLossHook',
-    'PlainCheckpointHook', 'SynsetAccuracy', 'ThroughputHook', 'knn_accuracy', 'knn_scores'
+    'PlainCheckpointHook', 'ReconstructionHook', 'SynsetAccuracy', 'ThroughputHook', 'knn_accuracy', 'knn_scores'
 ]

@@ -2,14 +2,14 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from mmengine.model import BaseModel
 from mmengine.model.weight_init import initialize
 from mmengine.structures import BaseDataElement
 from timm.layers import to_2tuple
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..registry import MODELS
 from .layers import patchify, unpatchify
@@ -18,7 +18,31 @@ from .masking import PatchMask, Samples
 from .targets import Target
 
 # What other parts may ask for by the names of their arguments, besides pixel_mean and pixel_std.
-_FACTS = ('img_size', 'patch_size', 'in_chans', 'embed_dim', 'num_prefix_tokens')
+FACTS = ('img_size', 'patch_size', 'in_chans', 'embed_dim', 'num_prefix_tokens')
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What a masked autoencoder makes of images, in pixel values, not clipped: each (B, C, H, W).
+
+    What is not shown, and pixels without data, have the mean of their channel, a grey.
+
+    Attributes:
+        original: The images.
+        seen: What the encoder saw of them: corrupted, where there is a corruption, and hidden patches grey.
+        prediction: The predicted patches alone; None where the target cannot be turned back into pixels. The brightness
+            and contrast of normalised ones are those of the original.
+        pasted: ``seen``, and the predicted patches in their places; None likewise.
+        psnr: (B,) ``10 log10(data_range^2 / mse)`` in dB over predicted pixels with data; None likewise.
+        valid: (B, C, H, W) bool, False where there is no data; None where all of it counts.
+    """
+
+    original: Tensor
+    seen: Tensor
+    prediction: Tensor | None
+    pasted: Tensor | None
+    psnr: Tensor | None
+    valid: Tensor | None
 
 
 @MODELS.register_module()
@@ -56,17 +80,9 @@ class MaskedAutoencoder(BaseModel):
                  data_preprocessor: dict | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(data_preprocessor, init_cfg)
-        self.backbone = MODELS.build(_with_facts(backbone, 'backbone', {}))
-        lacking = [name for name in _FACTS if not hasattr(self.backbone, name)]
-        if lacking:
-            raise ValueError(f'backbone (type={backbone["type"]!r}) has no attribute {", ".join(lacking)}: '
-                             f'MaskedAutoencoder needs {", ".join(_FACTS)}, for the other parts')
-        facts = {name: getattr(self.backbone, name) for name in _FACTS}
-        for name in ('mean', 'std'):
-            value = getattr(self.data_preprocessor, name, None)
-            if isinstance(value, Tensor) and not value.is_meta:
-                facts[f'pixel_{name}'] = value.flatten().tolist()
-        self.masking = MODELS.build(_with_facts(masking, 'masking', facts))
+        self.backbone = build_part(backbone, 'backbone', {})
+        facts = facts_of(self.backbone, self.data_preprocessor, backbone)
+        self.masking = build_part(masking, 'masking', facts)
         head = _with_facts(head, 'head', facts)
         if 'target' not in head:
             raise ValueError(f"head (type='{head['type']}') needs a target, "
@@ -76,8 +92,8 @@ class MaskedAutoencoder(BaseModel):
         facts_of_decoder = dict(facts, out_dim=self.head.target.dim)
         if hasattr(self.backbone, 'out_indices'):
             facts_of_decoder['num_taps'] = len(self.backbone.out_indices)
-        self.neck = MODELS.build(_with_facts(neck, 'neck', facts_of_decoder))
-        self.corruption = None if corruption is None else MODELS.build(_with_facts(corruption, 'corruption', facts))
+        self.neck = build_part(neck, 'neck', facts_of_decoder)
+        self.corruption = build_part(corruption, 'corruption', facts)
 
     def init_weights(self) -> None:
         """Initialise the parts, then apply ``init_cfg``, which thus has the last word."""
@@ -128,21 +144,7 @@ class MaskedAutoencoder(BaseModel):
 
     def _predict(self, imgs: Tensor, data_samples: Samples) -> tuple[Tensor, Tensor, PatchMask, Tensor]:
         """Predictions (B, P, D), the clean images without NaN, the mask, and the images that the backbone saw."""
-        valid = None
-        if self._nodata:
-            valid = ~imgs.isnan()
-            imgs = imgs.nan_to_num(0)
-        mask = self.masking(imgs, self._grid(imgs), data_samples)
-        if not isinstance(mask, PatchMask):
-            raise ValueError(f'model.masking is a {type(self.masking).__name__} and returns a {type(mask).__name__}: '
-                             'MaskedAutoencoder wants a mae_plugin.models.PatchMask of it')
-        mask = mask if valid is None else replace(mask, valid=valid)
-        seen = imgs if self.corruption is None else self.corruption(imgs, data_samples)
-        if seen.shape != imgs.shape:
-            raise ValueError(f'model.corruption is a {type(self.corruption).__name__} and makes {tuple(seen.shape)} of '
-                             f'images {tuple(imgs.shape)}: MaskedAutoencoder wants the same shape')
-        if valid is not None:
-            seen = seen.where(valid, 0)
+        imgs, seen, mask = hide(imgs, data_samples, self.masking, self.corruption, self._grid(imgs), self._nodata)
         pred = self.neck(self.backbone(seen, mask), mask)
         expected = (imgs.size(0), mask.ids_pred.size(1), self.head.target.dim)
         if tuple(pred.shape) != expected:
@@ -159,11 +161,7 @@ class MaskedAutoencoder(BaseModel):
         pred, imgs, mask, _ = self._predict(imgs, data_samples)
         fields = dict(masked_loss=self.head.loss_per_image(pred, imgs, mask))
         if self.head.target.invertible:
-            errors = self._pixels_of(imgs, mask) - self._pixels_of(self._fill_in(pred, imgs, mask), mask)
-            counted = torch.ones_like(errors)
-            if mask.valid is not None:
-                counted = patchify(mask.valid.float(), self.backbone.patch_size, mask.ids_pred)
-            fields['masked_mse'] = (errors.square() * counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2)).clamp(min=1)
+            fields['masked_mse'] = self._masked_mse(self.head.target.inverse(pred, imgs, mask), imgs, mask)
         samples = [sample.clone() for sample in data_samples] if data_samples else [BaseDataElement() for _ in imgs]
         for i, sample in enumerate(samples):
             for name, values in fields.items():
@@ -171,16 +169,33 @@ class MaskedAutoencoder(BaseModel):
         return samples
 
     @torch.no_grad()
-    def reconstruct(self, imgs: Tensor, data_samples: Sequence | None = None) -> tuple[Tensor, Tensor]:
-        """Pictures of what the model makes of normalised images (B, C, H, W), in pixel values, clipped to [0, 255].
+    def reconstruct(self, imgs: Tensor, data_samples: Sequence | None = None,
+                    data_range: float = 255) -> Reconstruction:
+        """What the model makes of normalised images (B, C, H, W), to be looked at; ``data_range`` is for the PSNR."""
+        pred, imgs, mask, seen = self._predict(imgs, data_samples)
+        pixels, size = self.data_preprocessor.to_pixels, to_2tuple(self.backbone.patch_size)
+        seen = greyed(seen, mask, size)
+        shown = dict(original=pixels(imgs), seen=pixels(seen), valid=mask.valid)
+        if not self.head.target.invertible:
+            return Reconstruction(prediction=None, pasted=None, psnr=None, **shown)
+        patches = self.head.target.inverse(pred, imgs, mask)
+        places = torch.zeros_like(mask.mask, dtype=torch.bool).scatter_(1, mask.ids_pred, True)
+        all_patches = patches.new_zeros(*places.shape, patches.size(2)).scatter_(
+            1, mask.ids_pred.unsqueeze(-1).expand_as(patches), patches)
+        prediction = unpatchify(all_patches, size, mask.grid)
+        pasted = torch.where(patch_map(places, size, mask.grid), prediction, seen)
+        psnr = 10 * torch.log10(data_range**2 / self._masked_mse(patches, imgs, mask))
+        return Reconstruction(prediction=pixels(prediction), pasted=pixels(pasted), psnr=psnr, **shown)
 
-        Returns:
-            The masked images, hidden patches grey, and the same with the predictions pasted in; each (B, C, H, W).
-        """
-        pred, imgs, mask, _ = self._predict(imgs, data_samples)
-        grey = self._paste(torch.zeros_like(pred), imgs, mask)
-        filled = self._fill_in(pred, imgs, mask)
-        return tuple(self.data_preprocessor.to_pixels(x).clamp(0, 255) for x in (grey, filled))
+    def _masked_mse(self, patches: Tensor, imgs: Tensor, mask: PatchMask) -> Tensor:
+        """(B,): mean squared error in pixel values of predicted ``patches`` (B, P, p * q * C), where there is data."""
+        size = to_2tuple(self.backbone.patch_size)
+        std = patchify(self.data_preprocessor.std.expand_as(imgs[:1, :, :size[0], :size[1]]), size)  # of each number
+        errors = (patchify(imgs, size, mask.ids_pred) - patches) * std
+        if mask.valid is None:
+            return errors.square().mean(dim=(1, 2))
+        counted = patchify(mask.valid.float(), size, mask.ids_pred)
+        return (errors.square() * counted).sum(dim=(1, 2)) / counted.sum(dim=(1, 2)).clamp(min=1)
 
     def _check_head(self, cfg: dict) -> None:
         if not isinstance(self.head, ReconstructionHead):
@@ -198,19 +213,75 @@ class MaskedAutoencoder(BaseModel):
         p, q = to_2tuple(self.backbone.patch_size)
         return imgs.size(2) // p, imgs.size(3) // q
 
-    def _fill_in(self, pred: Tensor, imgs: Tensor, mask) -> Tensor:
-        """``imgs`` with the hidden patches replaced by the predictions (B, P, D)."""
-        return self._paste(self.head.target.inverse(pred, imgs, mask), imgs, mask)
 
-    def _paste(self, patches: Tensor, imgs: Tensor, mask) -> Tensor:
-        all_patches = patchify(imgs, self.backbone.patch_size)
-        ids = mask.ids_pred.unsqueeze(-1).expand_as(patches)
-        return unpatchify(all_patches.scatter(1, ids, patches.to(imgs.dtype)), self.backbone.patch_size, mask.grid)
+def hide(imgs: Tensor, data_samples: Samples, masking: nn.Module, corruption: nn.Module | None, grid: tuple[int, int],
+         nodata: bool = False) -> tuple[Tensor, Tensor, PatchMask]:
+    """Draw what is hidden of normalised images (B, C, H, W), and corrupt the rest.
 
-    def _pixels_of(self, imgs: Tensor, mask) -> Tensor:
-        """The predicted patches of normalised ``imgs`` in pixel values: (B, P, p * q * C)."""
-        pixels = self.data_preprocessor.to_pixels(imgs)
-        return patchify(pixels, self.backbone.patch_size, mask.ids_pred)
+    Args:
+        imgs: The images.
+        data_samples: As for :class:`~mae_plugin.models.Masking`.
+        masking: Which patches are hidden.
+        corruption: What is done to what the backbone sees, or None.
+        grid: (h, w) of the patches.
+        nodata: Whether NaN means that there is no data.
+
+    Returns:
+        The images without NaN, the same as the backbone sees them, (B, C, H, W) each, and the mask.
+
+    Raises:
+        ValueError: If a part does not keep to its contract.
+    """
+    valid = None
+    if nodata:
+        valid = ~imgs.isnan()
+        imgs = imgs.nan_to_num(0)
+    mask = masking(imgs, grid, data_samples)
+    if not isinstance(mask, PatchMask):
+        raise ValueError(f'model.masking is a {type(masking).__name__} and returns a {type(mask).__name__}: '
+                         'MaskedAutoencoder wants a mae_plugin.models.PatchMask of it')
+    mask = mask if valid is None else replace(mask, valid=valid)
+    seen = imgs if corruption is None else corruption(imgs, data_samples)
+    if seen.shape != imgs.shape:
+        raise ValueError(f'model.corruption is a {type(corruption).__name__} and makes {tuple(seen.shape)} of '
+                         f'images {tuple(imgs.shape)}: MaskedAutoencoder wants the same shape')
+    if valid is not None:
+        seen = seen.where(valid, 0)
+    return imgs, seen, mask
+
+
+def greyed(imgs: Tensor, mask: PatchMask, patch_size: Sequence[int]) -> Tensor:
+    """Normalised images (B, C, H, W) with hidden patches at 0, the mean of each channel."""
+    return torch.where(patch_map(mask.mask < 1, patch_size, mask.grid), imgs, 0)
+
+
+def patch_map(values: Tensor, patch_size: Sequence[int], grid: tuple[int, int]) -> Tensor:
+    """Values (B, L), one for each patch, at each of their pixels: (B, 1, H, W)."""
+    p, q = patch_size
+    return values.unflatten(1, (1, *grid)).repeat_interleave(p, dim=2).repeat_interleave(q, dim=3)
+
+
+def facts_of(backbone: nn.Module, data_preprocessor: nn.Module, cfg: dict) -> dict:
+    """What the other parts may ask of a backbone, built from ``cfg``, and of the data preprocessor.
+
+    Raises:
+        ValueError: If the backbone lacks one of them.
+    """
+    lacking = [name for name in FACTS if not hasattr(backbone, name)]
+    if lacking:
+        raise ValueError(f'backbone (type={cfg["type"]!r}) has no attribute {", ".join(lacking)}: '
+                         f'MaskedAutoencoder needs {", ".join(FACTS)}, for the other parts')
+    facts = {name: getattr(backbone, name) for name in FACTS}
+    for name in ('mean', 'std'):
+        value = getattr(data_preprocessor, name, None)
+        if isinstance(value, Tensor) and not value.is_meta:
+            facts[f'pixel_{name}'] = value.flatten().tolist()
+    return facts
+
+
+def build_part(cfg: dict | None, part: str, facts: dict) -> nn.Module | None:
+    """Build a part of the model with those of :func:`facts_of` that its class asks for; None where no corruption is."""
+    return None if cfg is None and part == 'corruption' else MODELS.build(_with_facts(cfg, part, facts))
 
 
 def _with_facts(cfg: dict, part: str, facts: dict) -> dict:

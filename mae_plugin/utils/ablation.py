@@ -9,7 +9,7 @@ It is a config of ``configs/ablations``, with the ``stages`` of a chain (:mod:`m
     cells = {'1 block': dict(pretrain={'model.neck.decoder_depth': 1}), '2 blocks': {}}  # changes of stages, {}: none
     paper = {'1 block': {'fine-tune': 84.8}}                       # what to print beside it
 
-A value that differs with the size is a dict of all sizes: ``{'train_cfg.max_iters': dict(cpu=1250, gpu=1000)}``.
+A value that differs with the size is a dict of them: ``{'train_cfg.max_iters': dict(cpu=1250, gpu=1000)}``.
 
 A cell is run in ``work_dir/runs/HASH``, where the hash is of all its resolved configs. So cells of several ablations
 that come to the same, as the default does, are run once.
@@ -302,10 +302,14 @@ def _stages(raw: list[dict], changes: Sequence[dict[str, dict]], seed: int, opti
 
 
 def _for_size(changes: dict[str, dict], size: str, sizes: dict) -> dict[str, dict]:
-    """The changes of a cell, where values that are dicts of all sizes are replaced by the one of ``size``."""
-    def choose(value):
-        return value[size] if isinstance(value, dict) and set(value) == set(sizes) else value
-    return {stage: {key: choose(value) for key, value in options.items()} for stage, options in changes.items()}
+    """The changes of a cell, where values that are dicts of sizes are replaced by the one of ``size``."""
+    def choose(key, value):
+        if not isinstance(value, dict) or not value or not set(value) <= set(sizes):
+            return value
+        if size not in value:
+            raise ValueError(f'{key}={value} has no value for the size {size!r}')
+        return value[size]
+    return {stage: {key: choose(key, value) for key, value in options.items()} for stage, options in changes.items()}
 
 
 def _hash(chain: Chain) -> str:

@@ -322,8 +322,9 @@ def final_metrics(work_dir: Path) -> dict[str, float]:
     """The last validation of a run, or its last losses if it never validated, from ``vis_data/scalars.json``."""
     lines = [json.loads(line) for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
              for line in file.read_text().splitlines()]
-    validations = [line for line in lines if 'lr' not in line]
-    last = (validations or lines or [{}])[-1]
+    training = [line for line in lines if 'lr' in line]
+    validations = [line for line in lines if not line.keys() & {'lr', 'reconstruction/psnr'}]
+    last = (validations or training or [{}])[-1]
     return {key: value for key, value in last.items() if key not in _NOT_METRICS and isinstance(value, (int, float))}
 
 

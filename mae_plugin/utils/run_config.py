@@ -102,6 +102,13 @@ def prepare(cfg, args: argparse.Namespace) -> None:
     for name in _LOADERS:
         if cfg.get(name) is not None:
             _prepare_loader(cfg[name], cfg.get('default_scope'), args)
+    fill_in_data(cfg)
+
+
+def fill_in_data(cfg) -> None:
+    """Give the data sets of ``cfg`` what it says elsewhere, in place: where their images are, and of which size."""
+    for name in _LOADERS:
+        if cfg.get(name) is not None:
             _share_images(cfg.get('train_dataloader'), cfg[name])
             fill_in_size(cfg, cfg[name].dataset)
             fill_in_nodata(cfg, cfg[name].dataset, name)

@@ -80,10 +80,10 @@ class Sheet:
         return sheet
 
 
-def photo(image: np.ndarray) -> Image.Image:
-    """``image``, uint8 (H, W, 3), in the size of a tile."""
+def photo(image: np.ndarray, side: int = TILE) -> Image.Image:
+    """``image``, uint8 (H, W, 3), with ``side`` pixels on its longer side."""
     height, width = image.shape[:2]
-    scale = TILE / max(height, width)
+    scale = side / max(height, width)
     return Image.fromarray(image).resize((round(width * scale), round(height * scale)), Image.BICUBIC)
 
 

@@ -69,17 +69,6 @@ def read_images(samples: Sequence[Any]) -> list[np.ndarray]:
     return [np.asarray(Image.open(sample.img_path).convert('RGB')) for sample in samples]
 
 
-def reconstructions(predictor: Predictor) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
-    """Of each image: itself, masked, with the predictions pasted in, uint8 (H, W, 3); and the PSNR of these in dB."""
-    model = predictor.model
-    data = model.data_preprocessor(pseudo_collate(predictor.samples))
-    errors = [float(sample.masked_mse) for sample in model(**data, mode='predict')]
-    pictures = (model.data_preprocessor.to_pixels(data['inputs']),
-                *model.reconstruct(data['inputs'], data['data_samples']))
-    pictures = [picture.round().byte().permute(0, 2, 3, 1).cpu().numpy() for picture in pictures]
-    return [(*images, 10 * np.log10(255**2 / error)) for *images, error in zip(*pictures, errors, strict=True)]
-
-
 def detected(sample: Any, count: int) -> Objects:
     """The ``count`` objects that mmdet is surest of, in pixels of the picture."""
     found = sample.pred_instances

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from mae_plugin.visualization.pictures import Sheet, Tile, draw_objects, draw_segments, legend, photo
-from mae_plugin.visualization.predictions import Predictor, annotated, detected, read_images, reconstructions
+from mae_plugin.visualization.predictions import Predictor, annotated, detected, read_images
+from mae_plugin.visualization.reconstruction import NORMALISED, is_normalised, reconstruct, tiles
 from mae_plugin.visualization.results import StageRun, find
 
 _CHOICE = 'The images are spread evenly over the validation set; nobody picked them.'
@@ -28,17 +29,17 @@ def make_sheets(runs: Sequence[StageRun]) -> dict[str, Sheet]:
 
 def reconstruction_sheet(predictor: Predictor) -> Sheet:
     """Image, masked image, and the image with the hidden patches predicted."""
-    groups = [[Tile(photo(image)), Tile(photo(masked)), Tile(photo(filled), f'{psnr:.1f} dB')]
-              for image, masked, filled, psnr in reconstructions(predictor)]
+    rows = tiles(reconstruct(predictor.model, predictor.samples))
+    groups = [[*row[:2], *row[3:]] for row in rows]
     hidden = predictor.model.masking.mask_ratio
     caption = (
         f'Left, a held-out image; middle, what the encoder is given: {1 - hidden:.0%} of the patches; right, the same '
         'with the hidden patches as the decoder predicts them. Look at strokes that go on behind grey patches, and at '
         'digits of which nothing is left to see: those no model can know. Below, the PSNR of the hidden pixels. ')
-    if predictor.model.head.target.norm_pix:
-        caption += ('The model predicts each patch up to its brightness and contrast; here these two are taken from '
-                    'the true image, which flatters the picture and the PSNR. ')
-    return Sheet('reconstructions', 'Reconstructions', caption + _CHOICE, ('image', 'masked', 'predicted'), groups)
+    if is_normalised(predictor.model):
+        caption += f'{NORMALISED} '
+    columns = ('image', 'masked', 'predicted')[:len(groups[0])]
+    return Sheet('reconstructions', 'Reconstructions', caption + _CHOICE, columns, groups)
 
 
 def classification_sheet(classes: Sequence[str], predictions: dict[str, list]) -> Sheet:

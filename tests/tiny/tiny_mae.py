@@ -10,5 +10,5 @@ optim_wrapper = dict(dtype='float32', optimizer=dict(lr=1e-2))
 auto_scale_lr = dict(base_batch_size=4)
 param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=4)]
 train_cfg = dict(max_iters=6, val_interval=6)
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3))
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3), reconstruction=dict(interval=None))
 log_processor = dict(window_size=1)

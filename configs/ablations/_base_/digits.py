@@ -43,6 +43,11 @@ sizes = dict(
         pretrain=_stage('pretrain', **_cpu, **_length(5000, 1000)),
         finetune=_stage('classification', **_cpu, **_length(600, 300)),
         linear=_stage('classification', **_cpu, **_length(600, 300))),
+    # Two fifths of that, about 5 minutes a cell.
+    short=dict(
+        pretrain=_stage('pretrain', **_cpu, **_length(2000, 500)),
+        finetune=_stage('classification', **_cpu, **_length(400, 200)),
+        linear=_stage('classification', **_cpu, **_length(400, 200))),
     # Meant for about 6 minutes a cell on one GPU: 1,024,000 scenes without labels. Not measured yet.
     gpu=dict(
         pretrain=_stage('pretrain', **_gpu, **_length(4000, 1000), **_small, **{
