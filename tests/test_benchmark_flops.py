@@ -1,5 +1,6 @@
 """The count of operations and the rate they are held against."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_mae_cfg
@@ -7,6 +8,7 @@ from torch import nn
 
 from mae_plugin.benchmark.flops import forward_flops, training_flops
 from mae_plugin.benchmark.matmul import matmul_rate
+from mae_plugin.models import FileMasking
 from mae_plugin.registry import MODELS
 
 
@@ -48,6 +50,15 @@ def test_a_rectangle_another_ratio_and_mlp():
         encoder=24 * 5 * width**2 + 4 * 5**2 * width,
         decoder=2 * 5 * width * decoder + 2 * (16 * 9 * decoder**2 + 4 * 9**2 * decoder),
         head=2 * 9 * decoder * pixels)
+
+
+@pytest.mark.parametrize('number', [1, 122, 143])
+def test_a_mask_of_a_file_hides_what_it_says(tmp_path, number):
+    np.save(tmp_path / 'mask.npy', np.arange(144).reshape(12, 12) < number)
+    model = build(img_size=96, patch_size=8, depth=1)
+    model.masking = FileMasking(str(tmp_path / 'mask.npy'))
+    tokens = 1 + 144 - number
+    assert forward_flops(model)['encoder'] == 24 * tokens * 48**2 + 4 * tokens**2 * 48
 
 
 def test_other_models_are_not_counted():

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from conftest import tiny_mae_cfg
 from mmengine import Config
@@ -61,6 +62,19 @@ def test_a_file_that_a_target_is_made_of_is_known_by_its_content(tmp_path):
                                    basis=f'sha256:{file_sha256(tmp_path / "b.npz")}')
     assert not disagreements(first, moved)
     assert list(disagreements(first, changed)) == ['target']
+
+
+def test_a_teacher_with_weights_is_another_than_one_without(monkeypatch):
+    create = timm.create_model
+    monkeypatch.setattr(timm, 'create_model', lambda name, pretrained, **kwargs: create(name, **kwargs))  # no download
+
+    def card_of(pretrained):
+        target = dict(type='mae_plugin.FeatureTarget', teacher='test_vit', pretrained=pretrained)
+        head = dict(type='mae_plugin.PixelReconstructionHead', target=target)
+        preprocessor = dict(type='mae_plugin.MAEDataPreprocessor', mean=[0.] * 3, std=[1.] * 3)
+        cfg = Config(dict(model=dict(tiny_mae_cfg(), head=head, data_preprocessor=preprocessor)))
+        return make_card(MODELS.build(cfg.model), cfg)
+    assert list(disagreements(card_of(False), card_of(True))) == ['target']
 
 
 @pytest.mark.parametrize('library, path, task, key', [

@@ -9,7 +9,8 @@ from mmengine.structures import BaseDataElement
 from test_fast_step import StandIn, batch, graphed, trained
 
 from mae_plugin.engine.graphed_step import WARM_UP
-from mae_plugin.models import GaussianNoise, MaskingNoise, SaltAndPepper, corruptions
+from mae_plugin.models import GaussianNoise, MaskingNoise, NoMasking, SaltAndPepper, corruptions
+from mae_plugin.models.masked_autoencoder import hide
 from mae_plugin.models.masking import sample_tensors
 from mae_plugin.registry import MODELS
 
@@ -129,3 +130,11 @@ def test_corruptions_on_the_gpu_neither_wait_nor_differ(corruption, imgs):
         torch.cuda.set_sync_debug_mode('default')
     for each in found:
         torch.testing.assert_close(each.cpu(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_there_is_no_noise_where_there_is_no_data(imgs):
+    imgs = imgs.clone()
+    imgs[:, :, :5] = torch.nan
+    clean, seen, mask = hide(imgs, None, NoMasking(), GaussianNoise(), (1, 1), nodata=True)
+    assert torch.equal(seen == 0, imgs.isnan()) and torch.equal(clean, imgs.nan_to_num(0))
+    assert torch.equal(mask.valid, ~imgs.isnan())

@@ -74,6 +74,19 @@ def test_ddp_is_one_process(folder, one, options):
     assert_same(trained(folder, f'ddp{len(options)}', 2, DDP, *options), one)
 
 
+def test_with_swapped_parts_too(folder):
+    """A ratio that changes, noise, partial prediction and features of several blocks."""
+    config = folder / 'parts.py'
+    config.write_text(f"""_base_ = [{str(DDP)!r}]
+model = dict(
+    backbone=dict(out_indices=(0, 1)), masking=dict(pred_ratio=0.3), corruption=dict(type='mae_plugin.GaussianNoise'),
+    neck=dict(_delete_=True, type='mae_plugin.CrossMAEDecoder', decoder_embed_dim=32, decoder_depth=2,
+              decoder_num_heads=4))
+custom_hooks = [dict(type='mae_plugin.MaskRatioHook', start=0.5, end=0.9, steps=3)]
+""")
+    assert_same(trained(folder, 'parts2', 2, config), trained(folder, 'parts1', 1, config))
+
+
 def test_fsdp_is_one_process(one, fsdp):
     assert_same(fsdp, one)
 

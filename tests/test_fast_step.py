@@ -134,7 +134,7 @@ def test_drop_path_of_many_rates_is_compiled_and_draws_the_same(dynamo):
     model = MODELS.build(tiny_mae_cfg(depth=12, drop_path_rate=.5))
     plain = copy.deepcopy(model)
     fast_step.compile_blocks(blocks(model), backend='aot_eager')
-    assert torch._dynamo.config.recompile_limit == 8 + 2 * 14
+    assert torch._dynamo.config.recompile_limit == 32 + 2 * 14
     assert torch._dynamo.config.optimize_ddp is False, 'it would cut blocks in two'
     torch.manual_seed(1)
     loss, _ = gradients(model)

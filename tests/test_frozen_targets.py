@@ -82,6 +82,7 @@ def test_maps_are_averaged_or_interpolated():
     torch.testing.assert_close(resize_map(ramp, (4, 4))[0, 0, 0, 1:3], torch.tensor([2.5, 4.5]))  # pairs
     torch.testing.assert_close(resize_map(ramp, (4, 16))[0, 0, 0, 1:4], torch.tensor([.25, .75, 1.25]))
     assert resize_map(torch.rand(1, 2, 9, 7), (4, 10)).shape == (1, 2, 4, 10)
+    assert resize_map(torch.eye(8).view(8, 1, 1, 8), (1, 2)).sum((1, 2, 3)).min() > .05, 'one does not count'
 
 
 def test_a_network_of_stages_and_a_size_of_its_own():
@@ -137,7 +138,7 @@ def test_random_weights_are_said_once(monkeypatch):
 
 
 @pytest.mark.parametrize('kwargs, message', [
-    (dict(teacher='test_vitt'), "teacher='test_vitt': timm makes no such model.*test_vit"),
+    (dict(teacher='test_vitt'), "teacher='test_vitt': timm makes no such model.*did you mean test_vit"),
     (dict(in_chans=4), "teacher='test_vit' sees images of 3 channels, the backbone has in_chans=4"),
     (dict(layer=9), 'no features of layer=9 of images of 64x64.*set layer'),
     (dict(teacher_size=10), "teacher='test_vit'"),

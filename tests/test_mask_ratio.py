@@ -89,6 +89,16 @@ def test_a_ratio_that_leaves_nothing_is_refused_at_the_start(tiny_mae):
         MaskRatioHook(.5, .99).before_train(run(tiny_mae))
 
 
+def test_a_ratio_below_what_is_predicted_and_a_change_after_the_run_are_refused(tiny_mae):
+    tiny_mae.masking.pred_ratio = .6
+    for start, end, name in ((.5, .8, 'start'), (.8, .5, 'end')):
+        with pytest.raises(ValueError, match=f'{name}=0.5 hides fewer .*model.masking.pred_ratio=0.6'):
+            MaskRatioHook(start, end).before_train(run(tiny_mae))
+    with pytest.raises(ValueError, match='begin=20 is not before the end of the run, train_cfg.max_iters=20'):
+        MaskRatioHook(.7, .8, begin=20).before_train(run(tiny_mae))
+    MaskRatioHook(.6, .8, begin=19).before_train(run(tiny_mae))
+
+
 def test_masks_without_a_ratio_are_refused():
     model = MODELS.build(dict(tiny_mae_cfg(), masking=dict(type='mae_plugin.NoMasking')))
     for each, name in ((model, 'NoMasking'), (torch.nn.Linear(1, 1), 'NoneType')):

@@ -5,6 +5,7 @@ import torch
 from conftest import tiny_mae_cfg
 from mmengine.structures import BaseDataElement
 
+from mae_plugin.models import Masking, Target
 from mae_plugin.registry import MODELS
 
 
@@ -226,6 +227,15 @@ class NoMask(torch.nn.Module):
         return torch.ones(1, 16)
 
 
+class ThreeScores(Masking):
+    def scores(self, imgs, grid, data_samples=None):
+        return imgs[:, :3, 0, 0]
+
+
+class DimlessTarget(Target):
+    pass
+
+
 class Smaller(torch.nn.Module):
     def forward(self, imgs, data_samples=None):
         return imgs[:, :, ::2]
@@ -236,7 +246,16 @@ class Smaller(torch.nn.Module):
     (dict(head=dict(type='mae_plugin.NoDim', target=dict(type='mae_plugin.PixelTarget'))), None,
      ['head', 'NoDim', 'ReconstructionHead']),
     (dict(head=dict(type='mae_plugin.PixelReconstructionHead', target=dict(type='mae_plugin.NoDim'))), None,
-     ['head.target', 'NoDim', 'self.dim']),
+     ['head.target', 'NoDim', 'mae_plugin.models.Target']),
+    (dict(head=dict(type='mae_plugin.PixelReconstructionHead', target=dict(type='mae_plugin.DimlessTarget'))), None,
+     ['head.target', 'DimlessTarget', 'self.dim']),
+    (dict(head=dict(type='mae_plugin.PixelReconstructionHead', target=None)), None,
+     ['model.head.target=None', 'mae_plugin.PixelTarget']),
+    (dict(masking=None), None, ['model.masking=None', 'mae_plugin.NoMasking']),
+    (dict(neck=dict(decoder_depth=2)), None, ["model.neck={'decoder_depth': 2}", 'mae_plugin.MAEDecoder']),
+    (dict(masking=dict(type='mae_plugin.ThreeScores')), 'loss', ['ThreeScores', r'\(4, 3\)', r'\(4, 16\)']),
+    (dict(backbone=dict(type='mae_plugin.PlainViT', img_size=64, embed_dim=48, num_heads=3, out_type='cls_token')),
+     'loss', ['cls_token', "'raw'"]),
     (dict(neck=dict(type='mae_plugin.WrongWidth')), 'loss', ['WrongWidth', r'\(4, 12, 769\)', 'PixelTarget',
                                                             r'\(4, 12, 768\)']),
     (dict(masking=dict(type='mae_plugin.NoMask')), 'loss', ['NoMask', 'Tensor', 'PatchMask']),
@@ -244,7 +263,7 @@ class Smaller(torch.nn.Module):
     (dict(neck=dict(type='mae_plugin.MAEDecoder', num_prefix_tokens=2)), None, ['neck.num_prefix_tokens=2', '1']),
 ])
 def test_a_part_with_another_contract_is_refused_by_both_names(part, contract, texts):
-    for module in (NoDim, WrongWidth, NoMask, Smaller):
+    for module in (NoDim, WrongWidth, NoMask, ThreeScores, DimlessTarget, Smaller):
         MODELS.register_module(module=module, force=True)
     with pytest.raises(ValueError, match='.*'.join(texts)):
         model = MODELS.build(tiny_mae_cfg() | part)

@@ -189,6 +189,14 @@ def test_regions_are_of_means():
     assert RegionMasking((1, 2), 0).regions(imgs, (1, 6)).tolist() == [[0, 0, 0, 0, 0, 1]]
 
 
+@pytest.mark.parametrize('compactness, owner', [(.6, 1), (.9, 0)])
+def test_places_count_in_distances_between_centres(compactness, owner):
+    """Centres 4 patches apart; one at the left of the colour of the right is drawn by both."""
+    imgs = torch.tensor([1., 0, 0, 0, 1, 1, 1, 1]).view(1, 1, 1, 8)
+    regions = RegionMasking((1, 2), compactness).regions(imgs, (1, 8))
+    assert regions.tolist() == [[owner, 0, 0, 0, 1, 1, 1, 1]]
+
+
 def test_all_regions_but_one_are_hidden_or_kept_whole():
     imgs, data_samples = images(50), samples(50)
     masking = RegionMasking(mask_ratio=.6)
@@ -230,6 +238,14 @@ def test_noise_decides_between_equal_patches_of_a_map():
                     for i in range(400)]
     mask = hidden(MapMasking(mask_ratio=.25), torch.zeros(400, 3, 1, 1), (4, 4), data_samples)
     assert (mask.mean(0) - .25).abs().max() < .09  # 4 standard deviations
+
+
+def test_noise_is_in_units_of_white():
+    """Two black and two white patches with noise up to 2: the highest is black with a probability of 7/96."""
+    maps = np.kron(np.array([[0, 255]], np.uint8), np.ones((2, 1), np.uint8))
+    data_samples = [BaseDataElement(metainfo=dict(sample_key=(0, 0, i)), mask_map=maps) for i in range(1000)]
+    mask = hidden(MapMasking(noise=2., mask_ratio=.25), torch.zeros(1000, 3, 1, 1), (2, 2), data_samples)
+    assert mask[..., 0].sum(1).mean().item() == pytest.approx(7 / 96, abs=.033)  # 4 standard deviations
 
 
 def test_a_map_may_be_computed():
@@ -338,6 +354,7 @@ def test_a_file_says_what_is_hidden(tmp_path, suffix):
         masking = FileMasking(file)
         assert masking.mask_ratio == pytest.approx(number / 196) and not masking.state_dict()
         assert np.array_equal(hidden(masking, torch.zeros(2, 3, 1, 1), (14, 14))[1].numpy(), pixels != 0)
+        FileMasking(file, pred_ratio=number / 196)  # all that is hidden
 
 
 def test_a_file_of_another_size_is_refused(mask_file):

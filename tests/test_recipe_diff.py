@@ -86,6 +86,9 @@ CHANGES = [
     (PRETRAIN, 'model.masking.mask_ratio=0.7', 'mask ratio'),
     (PRETRAIN, 'model.masking.type=mae_plugin.BlockMasking', 'masking'),
     (PRETRAIN, 'model.head.target.norm_pix=False', 'target'),
+    (PRETRAIN, '+model.head.loss_type=l1', 'loss'),
+    (PRETRAIN, '+model.masking.pred_ratio=0.5', 'ratio of predicted patches'),
+    (PRETRAIN, 'model.backbone.type=mae_plugin.MaskTokenViT', 'encoder.sees'),
     (PRETRAIN, 'model.neck.decoder_depth=4', 'decoder.depth'),
     (PRETRAIN, 'model.backbone.depth=11', 'encoder.depth'),
     (PRETRAIN, 'model.backbone.freeze_pos_embed=False', 'trained'),
@@ -176,6 +179,7 @@ def test_a_changed_number_is_found(path, option, fact):
 
 
 @pytest.mark.parametrize(('path', 'option', 'named'), [
+    (PRETRAIN, 'model.neck.type=mae_plugin.LinearDecoder', 'model.neck'),
     (PRETRAIN, 'train_dataloader.dataset.pipeline.1.type=Sharpen', 'train_dataloader.dataset.pipeline.1'),
     (PRETRAIN, '+train_dataloader.dataset.pipeline.1.by=2', 'train_dataloader.dataset.pipeline.1.by'),
     (PRETRAIN, '+train_dataloader.sampler.weights=2', 'train_dataloader.sampler.weights'),
@@ -198,6 +202,15 @@ def test_a_changed_number_is_found(path, option, fact):
 ])
 def test_what_is_not_understood_is_said(path, option, named):
     assert f'not understood: {named}' in differences(path, option)
+
+
+def test_the_published_values_may_be_written_down():
+    assert not differences(PRETRAIN, '+model.head.loss_type=l2', '+model.masking.pred_ratio=None')
+
+
+def test_a_teacher_is_built_without_memory():
+    found = differences('parts/target_features.py', recipe='pretrain/normalised/base')
+    assert not any('the optimizer groups' in fact for fact in found)
 
 
 def test_every_unknown_hook_is_said():

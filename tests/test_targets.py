@@ -303,11 +303,30 @@ def test_a_patch_has_the_histograms_of_its_cells():
 
 
 def test_there_is_no_edge_to_pixels_without_data():
-    valid = torch.ones(1, 1, 8, 8, dtype=torch.bool)
-    valid[..., 4:] = False
-    imgs = torch.full((1, 1, 8, 8), 5.) * valid
+    left = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    left[..., 4:] = False
     target = HOGTarget(4, 1)
-    assert not target.histograms(imgs, valid).any() and target.histograms(imgs).any()
+    for valid in (left, left.mT):
+        imgs = torch.full((1, 1, 8, 8), 5.) * valid
+        assert not target.histograms(imgs, valid).any() and target.histograms(imgs).any()
+
+
+def test_a_batch_with_little_data_has_the_loss_of_that_data():
+    """A single pixel: weights add up to less than one."""
+    mask = PatchMask(torch.tensor([[0]]), 0, (1, 1), valid=torch.zeros(1, 1, 8, 8, dtype=torch.bool))
+    mask.valid[0, 0, 3, 3] = True
+    head = PixelReconstructionHead(PCATarget(8, 1, components=4))
+    pred, imgs = torch.full((1, 1, 4), 2.), torch.zeros(1, 1, 8, 8)
+    assert head.loss(pred, imgs, mask)['loss'] == head.loss_per_image(pred, imgs, mask) == 4
+
+
+@pytest.mark.parametrize('kind', [PixelTarget, PCATarget, HOGTarget])
+def test_targets_are_float32_under_autocast(kind):
+    target = kind(8)
+    imgs, mask = torch.randn(2, 3, 16, 16), PatchMask(torch.arange(4).expand(2, 4), 1, (2, 2))
+    with torch.autocast('cpu', torch.bfloat16):
+        half = target(imgs, mask)
+    torch.testing.assert_close(half, target(imgs, mask), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('kwargs', [dict(cell=3), dict(cell=(4, 0)), dict(bins=0), dict(cell=16)])

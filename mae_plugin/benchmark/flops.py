@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from mae_plugin.models import MAEDecoder, MaskedAutoencoder, PlainViT
+from mae_plugin.models import MAEDecoder, MaskedAutoencoder, Masking, PlainViT
 from mae_plugin.models.layers import Block
 
 
@@ -21,15 +21,15 @@ def forward_flops(model: nn.Module) -> dict[str, float] | None:
     Returns:
         ``patch_embed``, ``encoder``, ``decoder`` (with the layer that embeds the latents) and ``head``; None for a
         model that is no :class:`MaskedAutoencoder` of a :class:`PlainViT` and a :class:`MAEDecoder`, or whose masking
-        has no ``mask_ratio``.
+        is no :class:`Masking`.
     """
-    if not isinstance(model, MaskedAutoencoder) or not hasattr(model.masking, 'mask_ratio'):
+    if not isinstance(model, MaskedAutoencoder) or not isinstance(model.masking, Masking):
         return None
     encoder, decoder = model.backbone, model.neck
     if type(encoder) is not PlainViT or type(decoder) is not MAEDecoder:  # their subclasses compute other things
         return None
     num_patches = encoder.grid[0] * encoder.grid[1]
-    num_visible = 1 + int(num_patches * (1 - model.masking.mask_ratio))  # with the class token
+    num_visible = 1 + model.masking.num_keep(encoder.grid)  # with the class token
     return dict(
         patch_embed=2. * num_patches * encoder.in_chans * math.prod(encoder.patch_size) * encoder.embed_dim,
         encoder=_blocks(encoder.blocks, num_visible),

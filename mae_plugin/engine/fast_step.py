@@ -93,10 +93,11 @@ def compile_blocks(blocks: Sequence[nn.Module], backend: str = 'inductor') -> No
     """
     import torch._dynamo
     import torch._functorch.config as aot
-    # A compilation for each shape and each rate of drop path; past the limit, blocks run as they are. timm sets it to a
-    # million: images of ever new sizes would never stop compiling.
+    # A compilation for each rate of drop path and each shape, of which each value of a changing mask ratio has three;
+    # past the limit, blocks run as they are. timm sets it to a million: images of ever new sizes would never stop
+    # compiling.
     if 'DYNAMO_CACHE_SIZE_LIMIT' not in os.environ:  # the user's own, as in mmdet
-        torch._dynamo.config.recompile_limit = 8 + 2 * len(blocks)
+        torch._dynamo.config.recompile_limit = 32 + 2 * len(blocks)
     torch._dynamo.config.optimize_ddp = False  # it would cut blocks in two; they are small enough for DDP to overlap
     if hasattr(aot, 'force_non_lazy_backward_lowering'):  # of newer torch
         aot.force_non_lazy_backward_lowering = True  # the backward pass fails to compile here, too, not in backward()

@@ -30,8 +30,8 @@ class MaskRatioHook(Hook):
         steps: Number of values, ``start`` and ``end`` among them, at least 2.
 
     Raises:
-        ValueError: If an argument is another, or the model has no ratio that can change, or a grid that one of the
-            ratios leaves no patch to keep or none to hide.
+        ValueError: If an argument is another, or the change begins after the run, or the model has no ratio that can
+            change, or a grid that one of the ratios leaves no patch to keep, none to hide or fewer than ``pred_ratio``.
     """
 
     def __init__(self, start: float, end: float, begin: int = 0, end_iter: int | None = None, shape: str = 'linear',
@@ -68,9 +68,15 @@ class MaskRatioHook(Hook):
         self.masking, self.configured = masking, masking.mask_ratio
         sizes = (to_2tuple(size) for size in (model.backbone.img_size, model.backbone.patch_size))
         grid = tuple(side // patch for side, patch in zip(*sizes, strict=True))
-        for masking.mask_ratio in (self.start, self.end):
+        for name, masking.mask_ratio in (('start', self.start), ('end', self.end)):
             masking.num_keep(grid)
+            if masking.pred_ratio is not None and masking.pred_ratio > masking.mask_ratio:
+                raise ValueError(f'MaskRatioHook: {name}={masking.mask_ratio} hides fewer patches than are to be '
+                                 f'predicted, model.masking.pred_ratio={masking.pred_ratio}: make it at most {name}')
         self._restore()
+        if self.begin >= runner.max_iters:
+            raise ValueError(f'MaskRatioHook: begin={self.begin} is not before the end of the run, '
+                             f'train_cfg.max_iters={runner.max_iters}: the ratio would never change')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Set the ratio of the iteration."""

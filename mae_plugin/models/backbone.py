@@ -32,12 +32,12 @@ class ViTBackbone(BaseModule):
         in the mask's order.
 
         Raises:
-            ValueError: If the image does not fit the model, or maps are asked of a masked image.
+            ValueError: If the image does not fit the model, or anything but tokens is asked of a masked image.
         """
         if imgs.size(1) != self.in_chans:
             raise ValueError(f'images have {imgs.size(1)} channels, backbone.in_chans is {self.in_chans}')
-        if mask is not None and self.out_type == 'featmap':
-            raise ValueError(f"out_type='featmap' has no masked form: pretraining needs one of {OUT_TYPES[:3]}")
+        if mask is not None and self.out_type != 'raw':
+            raise ValueError(f"backbone.out_type='{self.out_type}' has no masked form: pretraining needs 'raw'")
         grid = self._grid_of(*imgs.shape[2:])
         x = self._embed(imgs, grid, mask)
         if self.out_type == 'featmap':

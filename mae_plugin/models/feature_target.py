@@ -11,6 +11,7 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from ..registry import MODELS
+from ..utils.cli import nearest
 from ..utils.hashing import file_sha256
 from ..weights.checkpoint import tensors_in
 from ..weights.safe_load import load_file
@@ -65,7 +66,8 @@ class FeatureTarget(Target):
         self._teacher = FrozenNetwork(network, pixel_mean, pixel_std,
                                       *(network.pretrained_cfg[name] for name in ('mean', 'std')))
         try:
-            self.dim = self._features(torch.zeros(1, in_chans, *self.size)).size(1)
+            device = next(network.parameters()).device  # 'meta' where only the parameters of the model are looked at
+            self.dim = self._features(torch.zeros(1, in_chans, *self.size, device=device)).size(1)
         except Exception as error:  # each of timm's architectures has its own
             raise ValueError(f'head.target.teacher={teacher!r} gives no features of layer={layer} of images of '
                              f'{self.size[0]}x{self.size[1]}: {error}; set layer or teacher_size') from error
@@ -94,11 +96,11 @@ def _create(name: str, size: tuple[int, int], pretrained: bool, checkpoint: str 
         with own_seed():
             network = timm.create_model(name, **weights, **sized)
     except Exception as error:  # no such model, size or weights, no network: timm and the hub have many classes
-        near = ', '.join(timm.list_models(f'{name.partition("_")[0]}*')[:5])
+        near = [] if timm.is_model(name) else nearest(name.partition('.')[0], timm.list_models(), 5)
         of = f' of {checkpoint}' if checkpoint else ''
         raise ValueError(f'head.target.teacher={name!r}: timm makes no such model{of}: '
-                         f'{" ".join(str(error).split())[:300]}' + (f'; among its models are {near}' if near else '')
-                         ) from error
+                         f'{" ".join(str(error).split())[:300]}'
+                         + (f'; did you mean {" or ".join(near)}?' if near else '')) from error
     network.pretrained_cfg.pop('state_dict', None)  # a second copy
     if not hasattr(network, 'forward_intermediates'):
         raise ValueError(f'head.target.teacher={name!r} is a {type(network).__name__}, of which timm gives no '

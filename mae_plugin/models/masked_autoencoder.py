@@ -1,7 +1,7 @@
 """Masked autoencoder (He et al., CVPR 2022) as one MMEngine model made of swappable parts."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -84,10 +84,10 @@ class MaskedAutoencoder(BaseModel):
         self.backbone = build_part(backbone, 'backbone', {})
         facts = facts_of(self.backbone, self.data_preprocessor, backbone)
         self.masking = build_part(masking, 'masking', facts)
-        if 'target' not in head:
-            raise ValueError(f"head (type='{head.get('type')}') needs a target, "
-                             f"for example target=dict(type='mae_plugin.PixelTarget')")
         head = _with_facts(head, 'head', facts)
+        if 'target' not in head:
+            raise ValueError(f"head (type='{head['type']}') needs a target, "
+                             f"for example target=dict(type='mae_plugin.PixelTarget')")
         self.head = MODELS.build(dict(head, target=_with_facts(head['target'], 'head.target', facts)))
         self._check_head(head)
         facts_of_decoder = dict(facts, out_dim=self.head.target.dim)
@@ -203,6 +203,9 @@ class MaskedAutoencoder(BaseModel):
         if not isinstance(self.head, ReconstructionHead):
             raise ValueError(f'head (type={cfg["type"]!r}) is no ReconstructionHead: MaskedAutoencoder calls its '
                              'loss() and loss_per_image(); derive it from mae_plugin.models.ReconstructionHead')
+        if not isinstance(self.head.target, Target):
+            raise ValueError(f'head.target (type={cfg["target"]["type"]!r}) is no Target: ReconstructionHead calls its '
+                             'forward() and weights(); derive it from mae_plugin.models.Target')
         if not isinstance(getattr(self.head.target, 'dim', None), int):
             raise ValueError(f'head.target (type={cfg["target"]["type"]!r}) has no whole number dim: the decoder has '
                              'to know how many numbers to predict for a patch; set self.dim in its constructor')
@@ -279,12 +282,14 @@ def facts_of(backbone: nn.Module, data_preprocessor: nn.Module, cfg: dict) -> di
 
 
 def build_part(cfg: dict | None, part: str, facts: dict) -> nn.Module | None:
-    """Build a part of the model with those of :func:`facts_of` that its class asks for; None of None."""
-    return None if cfg is None else MODELS.build(_with_facts(cfg, part, facts))
+    """Build a part of the model with those of :func:`facts_of` that its class asks for; None where no corruption is."""
+    return None if cfg is None and part == 'corruption' else MODELS.build(_with_facts(cfg, part, facts))
 
 
 def _with_facts(cfg: dict, part: str, facts: dict) -> dict:
     """``cfg`` with those ``facts`` that its class asks for."""
+    if not isinstance(cfg, Mapping) or not cfg.get('type'):
+        raise ValueError(f'model.{part}={cfg!r} names no type; there are {", ".join(_known(part))}')
     part_class = MODELS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
     if part_class is None:
         raise KeyError(f"model.{part}.type='{cfg['type']}' is unknown; there are {', '.join(_known(part))}; the module "

@@ -94,7 +94,12 @@ class Masking(nn.Module):
         """Draw a mask for ``imgs`` (B, C, H, W) with patches on ``grid`` (h, w)."""
         L, num_keep = grid[0] * grid[1], self.num_keep(grid)
         num_pred = None if self.pred_ratio is None else min(max(int(L * self.pred_ratio), 1), L - num_keep)
-        return PatchMask.from_scores(self.scores(imgs, grid, data_samples), num_keep, grid, num_pred)
+        scores = self.scores(imgs, grid, data_samples)
+        if scores.shape != (imgs.size(0), L):
+            raise ValueError(f'{type(self).__name__}.scores() gives {tuple(scores.shape)}: Masking wants a number for '
+                             f'each of {L} patches ({grid[0]}x{grid[1]}) of {imgs.size(0)} images, '
+                             f'{(imgs.size(0), L)}')
+        return PatchMask.from_scores(scores, num_keep, grid, num_pred)
 
     def num_keep(self, grid: tuple[int, int]) -> int:
         """K of a ``grid`` (h, w) of patches."""

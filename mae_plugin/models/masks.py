@@ -182,7 +182,7 @@ class FileMasking(Masking):
 
     def __init__(self, file: str, pred_ratio: float | None = None) -> None:
         hidden = _read_mask(file)
-        super().__init__(hidden.float().mean().item(), pred_ratio)
+        super().__init__(hidden.double().mean().item(), pred_ratio)
         self.file = str(file)
         self.register_buffer('hidden', hidden, persistent=False)
         self.num_visible = int((~hidden).sum())

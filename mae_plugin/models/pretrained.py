@@ -105,10 +105,10 @@ class MAEPretrained:
         if any(name.startswith('neck.decoder_pred.') for name in wrong):
             name = 'neck.decoder_pred.weight'
             raise ValueError(
-                f'{self.checkpoint} has a decoder for other patches than the model (decoder_pred.weight '
+                f'{self.checkpoint} has a decoder that predicts something else than the model (decoder_pred.weight '
                 f'{tuple(state[name].shape)} in the file, {tuple(wanted[name].shape)} in the model): keep patch_size, '
-                'in_chans and the sizes of the decoder, or give init_cfg to the backbone, which starts the decoder '
-                'afresh')
+                'in_chans, head.target and the sizes of the decoder, or give init_cfg to the backbone, which starts '
+                'the decoder afresh')
         if wrong:
             can_resize = {'backbone.patch_embed.proj.weight', *positions, *(n for n in wrong if '.rel_pos.' in n)}
             raise ValueError(
@@ -127,16 +127,20 @@ class MAEPretrained:
         lost = [name for name in missing
                 if not added.match(name.removeprefix('backbone.')) or _kind(name) in kinds]
         strange = [name for name in unused if whole or not _MAY_BE_UNUSED.match(name)]
-        if lost and all(_DECODER.match(name) for name in lost):
+        if lost and all(_DECODER.match(name) for name in lost) and not any(map(_DECODER.match, weights.state)):
             raise ValueError(f'{self.checkpoint} holds an encoder only, it lacks {_say(lost)}: take a file with '
                              "the decoder (of the authors', one named _full), or give init_cfg to the backbone")
         if lost or strange:
             name = said(weights.card, 'backbone', 'name')
+            differences = (f' it lacks {_say(lost)}' if lost else '') + (' and' if lost and strange else '') + (
+                f' it holds {_say(strange)}, which the model has no place for' if strange else '')
+            if all(map(_DECODER.match, [*lost, *strange])):
+                raise ValueError(f'{self.checkpoint} has another decoder than the {type(module.neck).__name__} of the '
+                                 f'model:{differences}: make model.neck that of pretraining, or give init_cfg to the '
+                                 'backbone, which starts the decoder afresh')
             raise ValueError(
-                f'{self.checkpoint} does not fit {type(module).__name__}:'
-                + (f' it lacks {_say(lost)}' if lost else '') + (' and' if lost and strange else '')
-                + (f' it holds {_say(strange)}, which the model has no place for' if strange else '')
-                + ': make depth and the other sizes of the backbone those of pretraining'
+                f'{self.checkpoint} does not fit {type(module).__name__}:{differences}'
+                ': make depth and the other sizes of the backbone those of pretraining'
                 + (f", which was that of mae_plugin.TimmViT(name='{name}')" if name else ''))
 
 

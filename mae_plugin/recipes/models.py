@@ -70,6 +70,10 @@ def _plain_vit(part: Part) -> dict[str, object]:
         grid_of_positions=grid, mlp_bias_init='0', start=_start(part('init_cfg'))) | rel_pos.unread()
 
 
+def _mask_token_vit(part: Part) -> dict[str, object]:
+    return {**_plain_vit(part), 'encoder.sees': 'hidden patches too, as mask tokens'}
+
+
 def _mmpretrain_vit(part: Part, default_output: str = 'cls_token', **facts) -> dict[str, object]:
     arch = part('arch', 'base')
     part.ignore('interpolate_mode', 'frozen_stages')
@@ -139,12 +143,16 @@ def _decoder_of(part: Part) -> dict[str, object]:
 
 
 def _masking_of(kind: str) -> Callable[[Part], dict[str, object]]:
-    return lambda part: {'masking': kind, 'mask ratio': part('mask_ratio', 0.75)}
+    return lambda part: {'masking': kind, 'mask ratio': part('mask_ratio', 0.75),
+                         'ratio of predicted patches': part('pred_ratio')}
 
 
 def _our_head(part: Part) -> dict[str, object]:
     targets = {'PixelTarget': lambda t: {'target': 'normalised pixels' if t('norm_pix', True) else 'raw pixels'}}
-    return {'loss': 'mean squared error of hidden patches', **read(part('target'), f'{part.path}.target', targets)}
+    kind, beta = part('loss_type', 'l2'), part('beta', 1.)
+    errors = {'l2': 'mean squared error', 'l1': 'mean absolute error', 'smooth_l1': f'mean smooth L1, beta {beta:g},'}
+    return {'loss': f'{errors.get(kind, kind)} of hidden patches',
+            **read(part('target'), f'{part.path}.target', targets)}
 
 
 def _mmpretrain_head(part: Part) -> dict[str, object]:
@@ -176,8 +184,8 @@ def _feature2pyramid(part: Part) -> dict[str, object]:
     return {'pyramid.rescales': tuple(part('rescales', (4, 2, 1, .5))), 'pyramid.norm': norm['type']}
 
 
-ENCODERS = {'PlainViT': _plain_vit, 'VisionTransformer': _mmpretrain_vit, 'MAEViT': _mae_vit, 'MAE': _mmseg_mae,
-            'ViT': _vitdet_vit}
+ENCODERS = {'PlainViT': _plain_vit, 'MaskTokenViT': _mask_token_vit, 'VisionTransformer': _mmpretrain_vit,
+            'MAEViT': _mae_vit, 'MAE': _mmseg_mae, 'ViT': _vitdet_vit}
 MASKINGS = {'RandomMasking': _masking_of('random'), 'BlockMasking': _masking_of('block'),
             'GridMasking': _masking_of('grid')}
 DECODERS = {'MAEDecoder': _decoder_of, 'MAEPretrainDecoder': _decoder_of}

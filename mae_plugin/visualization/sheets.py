@@ -31,7 +31,7 @@ def reconstruction_sheet(predictor: Predictor) -> Sheet:
     """Image, masked image, and the image with the hidden patches predicted."""
     rows = tiles(reconstruct(predictor.model, predictor.samples))
     groups = [[*row[:2], *row[3:]] for row in rows]
-    hidden = predictor.model.masking.mask_ratio
+    hidden = getattr(predictor.model.masking, 'mask_ratio', 0)  # NoMasking has none
     caption = (
         f'Left, a held-out image; middle, what the encoder is given: {1 - hidden:.0%} of the patches; right, the same '
         'with the hidden patches as the decoder predicts them. Look at strokes that go on behind grey patches, and at '

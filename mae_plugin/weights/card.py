@@ -145,9 +145,10 @@ def _part(part: nn.Module | None, cfg: Mapping | None) -> dict | None:
     facts = {parameter.name: parameter.default for parameter in parameters
              if parameter.default is not inspect.Parameter.empty} | dict(cfg or {})
     # The parents say what it started from; the others are how, not what is computed.
-    for name in ('init_cfg', 'pretrained', 'with_cp', 'drop_path_skips'):
+    for name in ('init_cfg', 'with_cp', 'drop_path_skips'):
         facts.pop(name, None)
     if isinstance(part, ViTBackbone):
+        facts.pop('pretrained', None)  # of a target it says which teacher it is
         facts |= {name: getattr(part, name) for name in _BUILT if hasattr(part, name)}
     else:
         # MaskedAutoencoder gives them to its parts.

@@ -38,15 +38,16 @@ _small = {'model.backbone.embed_dim': 384, 'model.backbone.depth': 12, 'model.ba
 _classifier = {**_small, 'model.head.in_channels': 384, 'train_dataloader.batch_size': 128,
                'train_dataloader.num_workers': 12, 'auto_scale_lr.base_batch_size': 128}
 sizes = dict(
-    # About 12 minutes a cell on one core: 80,000 scenes without labels, 19,200 with, twice.
+    # About 14 minutes a cell on one core: 80,000 scenes without labels, then 48,000 and 19,200 with.
     cpu=dict(
         pretrain=_stage('pretrain', **_cpu, **_length(5000, 1000)),
-        finetune=_stage('classification', **_cpu, **_length(600, 300)),
+        finetune=_stage('classification', **_cpu, **_length(1500, 500)),
         linear=_stage('classification', **_cpu, **_length(600, 300))),
-    # Two fifths of that, about 5 minutes a cell.
+    # About half of that.
     short=dict(
         pretrain=_stage('pretrain', **_cpu, **_length(2000, 500)),
-        finetune=_stage('classification', **_cpu, **_length(400, 200)),
+        # Fewer would be too few: until iteration 400 hardly anything is learned.
+        finetune=_stage('classification', **_cpu, **_length(1200, 400)),
         linear=_stage('classification', **_cpu, **_length(400, 200))),
     # Meant for about 6 minutes a cell on one GPU: 1,024,000 scenes without labels. Not measured yet.
     gpu=dict(
