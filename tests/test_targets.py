@@ -311,13 +311,13 @@ def test_there_is_no_edge_to_pixels_without_data():
         assert not target.histograms(imgs, valid).any() and target.histograms(imgs).any()
 
 
-def test_a_batch_with_little_data_has_the_loss_of_that_data():
-    """A single pixel: weights add up to less than one."""
+def test_the_loss_of_an_image_with_little_data_is_that_of_its_data():
+    """A single pixel: weights add up to less than one. In a batch it counts as much as it has data."""
     mask = PatchMask(torch.tensor([[0]]), 0, (1, 1), valid=torch.zeros(1, 1, 8, 8, dtype=torch.bool))
     mask.valid[0, 0, 3, 3] = True
     head = PixelReconstructionHead(PCATarget(8, 1, components=4))
     pred, imgs = torch.full((1, 1, 4), 2.), torch.zeros(1, 1, 8, 8)
-    assert head.loss(pred, imgs, mask)['loss'] == head.loss_per_image(pred, imgs, mask) == 4
+    assert head.loss_per_image(pred, imgs, mask) == 4 and head.loss(pred, imgs, mask)['loss'] == 4 / 64
 
 
 @pytest.mark.parametrize('kind', [PixelTarget, PCATarget, HOGTarget])
