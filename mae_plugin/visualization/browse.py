@@ -12,7 +12,8 @@ from timm.layers import to_2tuple
 
 from mae_plugin.datasets import KeyedRandomResizedCrop, SampleKey
 from mae_plugin.datasets.prepare import prepare_data
-from mae_plugin.models.masked_autoencoder import build_part, facts_of, greyed, hide
+from mae_plugin.models.assembly import build_part, facts_of
+from mae_plugin.models.masked_autoencoder import greyed, hide
 from mae_plugin.utils.model_sizes import check_channels
 from mae_plugin.utils.run_config import fill_in_data
 from mae_plugin.visualization.pictures import Sheet, Tile, photo

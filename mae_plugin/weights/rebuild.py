@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..models import MAEPretrained, MaskedAutoencoder, Masking
-from ..models.masked_autoencoder import FACTS
+from ..models.assembly import FACTS
 from ..models.resize import grid_of
 from ..registry import IN_LIBRARIES, MODELS
 from .card import disagreements, make_card
