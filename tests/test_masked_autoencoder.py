@@ -290,3 +290,9 @@ def test_an_unknown_name_lists_what_could_stand_there(part, known, other):
     with pytest.raises(KeyError, match=f"model.{part}.type='mae_plugin.Unknown'.*mae_plugin.{known}") as error:
         MODELS.build(cfg)
     assert other not in str(error.value)
+
+
+@pytest.mark.parametrize('mean, std', [([1.], None), (None, [1.]), ([1., 2.], [1.]), ([1.], [0.])])
+def test_one_mean_and_one_deviation_a_channel(mean, std):
+    with pytest.raises(ValueError, match=r'data_preprocessor.mean=.* and std=.* need one number a channel'):
+        MODELS.build(dict(type='mae_plugin.MAEDataPreprocessor', mean=mean, std=std))

@@ -120,9 +120,18 @@ def test_crops_take_the_size_of_the_models_images():
     assert sizes == [96, 64, 64]
 
 
+def test_psnr_of_more_than_8_bits_is_asked_for(capsys):
+    root, array = 'train_dataloader.dataset.data_root=/my/images', 'train_dataloader.dataset.mode=array'
+    prepared(IMAGES, root, array)
+    assert '+val_evaluator.data_range=' in capsys.readouterr().out
+    prepared(IMAGES, root, array, '+val_evaluator.data_range=10000')
+    prepared(IMAGES, root)
+    assert 'data_range' not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     'config', [path for path in sorted((ROOT / 'configs').glob('*/*.py')) if path.parent.name not in
-               ('_base_', 'chains')], ids=lambda path: path.stem)
+               ('_base_', 'chains', 'ablations')], ids=lambda path: path.stem)
 def test_processes_draw_different_numbers(config):
     """Or all of them would drop the same paths of their images and mix the same of them."""
     assert run_config.load_config(config).randomness == dict(seed=0, diff_rank_seed=True)

@@ -33,8 +33,9 @@ class MAEDataPreprocessor(BaseDataPreprocessor):
         super().__init__(non_blocking)
         self.nodata = nodata
         self._compared = False
-        if len(mean) != len(std) or min(std) <= 0:
-            raise ValueError(f'mean={list(mean)} and std={list(std)} need one number a channel, those of std above 0')
+        if not mean or not std or len(mean) != len(std) or min(std) <= 0:
+            raise ValueError(f'data_preprocessor.mean={mean} and std={std} need one number a channel, those of std '
+                             'above 0')
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 

@@ -103,6 +103,7 @@ def prepare(cfg, args: argparse.Namespace) -> None:
         if cfg.get(name) is not None:
             _prepare_loader(cfg[name], cfg.get('default_scope'), args)
     fill_in_data(cfg)
+    _say_data_range(cfg)
 
 
 def fill_in_data(cfg) -> None:
@@ -151,6 +152,14 @@ def fill_in_nodata(cfg, dataset: dict, loader: str = 'train_dataloader') -> None
         raise ValueError(f'model.data_preprocessor.nodata={preprocessor.get("nodata")} disagrees with {loader}.dataset '
                          f'and its arrays, nodata={nodata}: leave the first out, and give all data sets the same '
                          'arrays')
+
+
+def _say_data_range(cfg) -> None:
+    """Say that PSNR counts from 255 where the numbers of the files may go further, and no setting tells how far."""
+    dataset, evaluator = (cfg.get('val_dataloader') or {}).get('dataset', {}), cfg.get('val_evaluator')
+    if dataset.get('mode') == 'array' and isinstance(evaluator, dict) and 'data_range' not in evaluator:
+        print("PSNR is relative to 255, the range of 8 bits: if the images of mode='array' go further, say how far by "
+              '+val_evaluator.data_range=...')
 
 
 def _share_images(train_loader: dict | None, loader: dict) -> None:
