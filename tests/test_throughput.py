@@ -126,6 +126,9 @@ def test_mfu(tiny_mae, clock, monkeypatch, mfu):
     if mfu:
         assert asked == [('cpu', torch.bfloat16)]
         assert lines(run, 'mfu') == pytest.approx([2 * 2. * training_flops(tiny_mae) / 2e9] * 2)
+        tiny_mae.masking.mask_ratio = .5
+        iterate(run, clock, 5)
+        assert lines(run, 'mfu')[-1] == pytest.approx(2 * lines(run)[-1] * training_flops(tiny_mae) / 2 / 2e9)
     else:
         assert not asked and not lines(run, 'mfu'), 'measuring takes a second on the CPU'
 

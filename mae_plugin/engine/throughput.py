@@ -55,13 +55,12 @@ class ThroughputHook(Hook):
 
     def before_train(self, runner) -> None:
         """Measure what the device can do, if MFU is wanted."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        self.device = next(model.parameters()).device
-        self.flops_per_image = training_flops(model)
+        self.model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.device = next(self.model.parameters()).device
         self.flops_per_second = 0.
         self.start, self.spans = None, []
         kind = self.device.type
-        if self.flops_per_image and (kind == 'cuda' if self.mfu is None else self.mfu):
+        if training_flops(self.model) and (kind == 'cuda' if self.mfu is None else self.mfu):
             with runner.optim_wrapper.optim_context(runner.model):
                 dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
             self.flops_per_second = matmul_rate(self.device, dtype) * get_world_size()
@@ -81,7 +80,8 @@ class ThroughputHook(Hook):
             if self.decoded:
                 means['decoded_per_s'] = images_per_s * sum(self.decoded) / len(self.decoded)
             if self.flops_per_second:
-                means['mfu'] = images_per_s * self.flops_per_image / self.flops_per_second
+                # Counted anew: the share of hidden patches may change.
+                means['mfu'] = images_per_s * training_flops(self.model) / self.flops_per_second
             for name, value in means.items():
                 runner.message_hub.update_scalar(f'train/{name}', value)
             self._begin()
