@@ -241,7 +241,7 @@ def test_real_trainings(tmp_path):
 
 
 @pytest.mark.parametrize('path', ABLATIONS, ids=lambda path: path.stem)
-@pytest.mark.parametrize('size', ['cpu', 'short', 'gpu'])
+@pytest.mark.parametrize('size', ['cpu', 'gpu'])
 def test_the_papers_ablations(path, size, tmp_path):
     """Every cell differs from the others, and one of them is the default, which all ablations share."""
     ablation = Ablation(load_config(path).to_dict(), path, tmp_path, size)

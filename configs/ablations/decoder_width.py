@@ -5,7 +5,7 @@
 _base_ = './_base_/digits.py'
 title = 'Decoder width, of the encoder'
 cells = {
-    name: dict(pretrain={'model.neck.decoder_embed_dim': dict(cpu=eighths * 16, short=eighths * 16, gpu=eighths * 48)})
+    name: dict(pretrain={'model.neck.decoder_embed_dim': dict(cpu=eighths * 16, gpu=eighths * 48)})
     for name, eighths in {'1/8': 1, '1/4': 2, '1/2': 4, '3/4': 6, '1': 8}.items()
 }
 paper = {
