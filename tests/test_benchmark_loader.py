@@ -100,7 +100,6 @@ def test_everything_is_measured(cfg, tmp_path):
     for name in ('exact', 'fast'):
         parts = result['splits'][name]
         assert tuple(parts) == loader.STAGES and min(parts.values()) > 0
-        assert parts['decode'] > parts['header']
     stages = result['splits']['cached']
     assert stages['decode'] == 0 < min(stages[name] for name in ('read', 'resize', 'collate'))
     assert set(result['memory']) == set(result['first_batch']) == {'exact', 'fast', 'cached'}
