@@ -296,3 +296,14 @@ def test_an_unknown_name_lists_what_could_stand_there(part, known, other):
 def test_one_mean_and_one_deviation_a_channel(mean, std):
     with pytest.raises(ValueError, match=r'data_preprocessor.mean=.* and std=.* need one number a channel'):
         MODELS.build(dict(type='mae_plugin.MAEDataPreprocessor', mean=mean, std=std))
+
+
+@pytest.mark.parametrize('part, kind, called', [
+    ('corruption', 'RandomMasking', r'\(imgs, grid, data_samples\): .* \(imgs, data_samples\)'),
+    ('masking', 'PixelTarget', r'\(imgs, mask\): .* \(imgs, grid, data_samples\)'),
+    ('masking', 'GaussianNoise', r'\(imgs, data_samples\): .* \(imgs, grid, data_samples\)'),
+    ('neck', 'PlainViT', r'\(imgs, mask\): .* \(latents, mask\)')])
+def test_a_part_in_the_place_of_another_is_refused(part, kind, called):
+    cfg = dict(type=f'mae_plugin.{kind}') | (dict(std=1.) if kind == 'GaussianNoise' else {})
+    with pytest.raises(ValueError, match=f'model.{part} is a {kind}, called as {called}; there are mae_plugin'):
+        MODELS.build(tiny_mae_cfg() | {part: cfg})

@@ -12,6 +12,8 @@ from .targets import Target
 
 # What other parts may ask for by the names of their arguments, besides pixel_mean and pixel_std.
 FACTS = ('img_size', 'patch_size', 'in_chans', 'embed_dim', 'num_prefix_tokens')
+_CALLS = dict(masking=('imgs', 'grid', 'data_samples'), corruption=('imgs', 'data_samples'), backbone=('imgs', 'mask'),
+              neck=('latents', 'mask'))
 
 
 def facts_of(backbone: nn.Module, data_preprocessor: nn.Module, cfg: dict) -> dict:
@@ -33,8 +35,25 @@ def facts_of(backbone: nn.Module, data_preprocessor: nn.Module, cfg: dict) -> di
 
 
 def build_part(cfg: dict | None, part: str, facts: dict) -> nn.Module | None:
-    """Build a part of the model with those of :func:`facts_of` that its class asks for; None where no corruption is."""
-    return None if cfg is None and part == 'corruption' else MODELS.build(_with_facts(cfg, part, facts))
+    """Build a part of the model with those of :func:`facts_of` that its class asks for; None where no corruption is.
+
+    Raises:
+        ValueError: If it is called in another way than such a part is.
+    """
+    if cfg is None and part == 'corruption':
+        return None
+    built = MODELS.build(_with_facts(cfg, part, facts))
+    signature = inspect.signature(built.forward)
+    elsewhere = tuple(signature.parameters) in (call for other, call in _CALLS.items() if other != part)
+    try:
+        signature.bind(*_CALLS[part])
+    except TypeError:
+        elsewhere = True
+    if elsewhere:
+        raise ValueError(f'model.{part} is a {type(built).__name__}, called as ({", ".join(signature.parameters)}): '
+                         f'MaskedAutoencoder calls it as ({", ".join(_CALLS[part])}); there are '
+                         + ', '.join(_known(part)))
+    return built
 
 
 def build_head(cfg: dict, facts: dict) -> ReconstructionHead:
@@ -79,10 +98,8 @@ def _with_facts(cfg: dict, part: str, facts: dict) -> dict:
 
 def _known(part: str) -> list[str]:
     """Names of the registered classes that are called as ``part`` is."""
-    calls = dict(masking=('imgs', 'grid', 'data_samples'), corruption=('imgs', 'data_samples'),
-                 backbone=('imgs', 'mask'), neck=('latents', 'mask'))
     bases = {'head': ReconstructionHead, 'head.target': Target}
     return sorted(
         f'mae_plugin.{name}' for name, known in MODELS.module_dict.items() if inspect.isclass(known)
         and (issubclass(known, bases[part]) if part in bases else not issubclass(known, Target)
-             and tuple(inspect.signature(known.forward).parameters)[1:] == calls[part]))
+             and tuple(inspect.signature(known.forward).parameters)[1:] == _CALLS[part]))
