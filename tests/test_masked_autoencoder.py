@@ -233,7 +233,8 @@ class ThreeScores(Masking):
 
 
 class DimlessTarget(Target):
-    pass
+    def forward(self, imgs, mask):
+        return self.patches(imgs, mask)
 
 
 class Smaller(torch.nn.Module):

@@ -1,6 +1,7 @@
 """What backbones of plain vision transformers share: the image and its grid, the outputs, the depth of a parameter."""
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
@@ -50,9 +51,9 @@ class ViTBackbone(BaseModule):
             return (self.fc_norm(x[:, self.num_prefix_tokens:].mean(dim=1)), )
         return (self.norm(x)[:, 0], )
 
+    @abstractmethod
     def _embed(self, imgs: Tensor, grid: tuple[int, int], mask: PatchMask | None) -> Tensor:
         """Tokens with their positions: prefix tokens, then all patches of ``imgs``, or those that ``mask`` keeps."""
-        raise NotImplementedError
 
     def _block(self, block: nn.Module, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """``x`` after ``block``."""

@@ -5,6 +5,7 @@ of the pixel alone, so that the corruption depends neither on the batch nor on t
 loss is that of training.
 """
 
+from abc import ABC, abstractmethod
 from math import sqrt
 
 import torch
@@ -17,7 +18,7 @@ from .masking import Samples, sample_keys, uniform_noise
 _AT_ONCE = 2**23
 
 
-class Corruption(nn.Module):
+class Corruption(nn.Module, ABC):
     """Base of corruptions: a strategy says by :meth:`corrupt` what becomes of an image, given random numbers.
 
     Attributes:
@@ -40,9 +41,9 @@ class Corruption(nn.Module):
             done.append(self.corrupt(part, noise.view(-1, channels, H, W)))
         return torch.cat(done)
 
+    @abstractmethod
     def corrupt(self, imgs: Tensor, noise: Tensor) -> Tensor:
         """Some of the images (b, C, H, W), given uniform noise in [0, 1), (b, C or 1, H, W)."""
-        raise NotImplementedError(f'{type(self).__name__} has to say by corrupt() what becomes of images')
 
 
 @MODELS.register_module()

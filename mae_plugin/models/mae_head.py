@@ -1,5 +1,7 @@
 """Loss of a masked autoencoder."""
 
+from abc import ABC, abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from .masking import PatchMask, Samples
 LOSS_TYPES = ('l2', 'l1', 'smooth_l1')
 
 
-class ReconstructionHead(nn.Module):
+class ReconstructionHead(nn.Module, ABC):
     """The mean error over what is predicted and has data; the error is to be written by a subclass.
 
     Args:
@@ -38,13 +40,13 @@ class ReconstructionHead(nn.Module):
             return errors.mean(dim=(1, 2))
         return (errors * weights).sum(dim=(1, 2)) / weights.sum(dim=(1, 2))
 
+    @abstractmethod
     def errors(self, pred: Tensor, target: Tensor) -> Tensor:
         """Error of each number, (B, P, D), or of each patch, (B, P, 1), of predictions (B, P, D).
 
         Raises:
             ValueError: If this head has no error for such a target; the message names both.
         """
-        raise NotImplementedError(f'{type(self).__name__} has to define errors()')
 
     def _errors_and_weights(self, pred: Tensor, imgs: Tensor, mask: PatchMask) -> tuple[Tensor, Tensor | None]:
         errors, weights = self.errors(at_least_float32(pred), self.target(imgs, mask)), self.target.weights(mask)

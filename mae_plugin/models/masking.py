@@ -1,5 +1,6 @@
 """Which patches the encoder sees, and which are predicted."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
@@ -66,7 +67,7 @@ class PatchMask:
         return (self.ids_restore >= self.num_keep).float()
 
 
-class Masking(nn.Module):
+class Masking(nn.Module, ABC):
     """Hide a share of the patches, each image on its own; which ones, a strategy says by :meth:`scores`.
 
     Args:
@@ -110,9 +111,9 @@ class Masking(nn.Module):
                              f'use larger images, smaller patches or another ratio')
         return num_keep
 
+    @abstractmethod
     def scores(self, imgs: Tensor, grid: tuple[int, int], data_samples: Samples = None) -> Tensor:
         """(B, L): the lowest are kept. To be written by a strategy, without waiting for the device."""
-        raise NotImplementedError(f'{type(self).__name__} has to say by scores() which patches are kept')
 
     @staticmethod
     def noise(imgs: Tensor, grid: tuple[int, int], data_samples: Samples = None) -> Tensor:

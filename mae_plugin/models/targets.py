@@ -1,5 +1,6 @@
 """What a masked autoencoder predicts."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -13,7 +14,7 @@ from .masking import PatchMask
 _EPS = 1e-6  # inside the square root of the patch normalisation
 
 
-class Target(nn.Module):
+class Target(nn.Module, ABC):
     """What is to be predicted of each patch: D numbers.
 
     Args:
@@ -35,12 +36,12 @@ class Target(nn.Module):
         super().__init__()
         self.patch_size, self.in_chans = tuple(to_2tuple(patch_size)), in_chans
 
+    @abstractmethod
     def forward(self, imgs: Tensor, mask: PatchMask) -> Tensor:
         """Target (B, P, D) of ``mask.ids_pred`` in normalised ``imgs`` (B, C, H, W), in at least float32.
 
         Where ``mask.valid`` is False, ``imgs`` are zero.
         """
-        raise NotImplementedError(f'{type(self).__name__} has to give targets (B, P, D)')
 
     def weights(self, mask: PatchMask) -> Tensor | None:
         """How much each number of the target counts, (B, P, D) or (B, P, 1) from 0 to 1; None if all count alike.

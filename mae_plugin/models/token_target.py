@@ -1,5 +1,7 @@
 """Discrete tokens as target, and their loss."""
 
+from abc import abstractmethod
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,9 +25,9 @@ class TokenTarget(Target):
         """Tokens (B, P), int64, of ``mask.ids_pred``."""
         return self.tokens(imgs, mask.grid).gather(1, mask.ids_pred)
 
+    @abstractmethod
     def tokens(self, imgs: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, L), int64 from 0 to ``dim`` - 1, of all patches of normalised ``imgs`` (B, C, H, W), L = h * w."""
-        raise NotImplementedError(f'{type(self).__name__} has to give tokens (B, L)')
 
 
 @MODELS.register_module()
