@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -128,6 +129,32 @@ def test_one_call_at_a_time(tmp_path, launched):
     Chain(stages(), tmp_path).run()
     late.run()  # what the other did since is known
     assert len(launched) == 3
+
+
+def test_stages_side_by_side(tmp_path, launched, monkeypatch):
+    """What comes from random weights does not wait; what a command makes is waited for by all."""
+    train, release = chain_module._run_logged, threading.Event()
+
+    def slow(command, log, name, show_all, launcher):
+        if name == 'pretrain':
+            assert release.wait(30)  # 'scratch' begins although this one has not ended
+        if name == 'scratch':
+            release.set()
+        if name in ('data', 'late'):
+            launched.append((name, command))
+            return 0, []
+        return train(command, log, name, show_all, launcher)
+    monkeypatch.setattr(chain_module, '_run_logged', slow)
+    both = [Stage('data', command=['true']), *stages(), Stage('late', command=['true'])]
+    chain = Chain(both, tmp_path)
+    chain.run(jobs=2)
+    assert names(launched)[0] == 'data' and names(launched)[-1] == 'late'
+    assert names(launched).index('pretrain') < names(launched).index('detect')
+    assert {stage['status'] for stage in record(tmp_path).values()} == {'finished'}
+    with pytest.raises(ValueError, match='--jobs 0'):
+        chain.run(jobs=0)
+    with pytest.raises(ValueError, match="one process, and stage 'pretrain' has several"):
+        Chain(stages(), tmp_path, gpus=2).run(jobs=2)
 
 
 def test_what_a_stage_runs_holds_the_lock(tmp_path):

@@ -148,4 +148,5 @@ def test_configs_prepare_the_folder_they_read():
         cfg = Config.fromfile(path)
         if 'prepare_data' in cfg and 'train_dataloader' in cfg:
             for split in ('train', 'val', 'test'):
-                assert cfg[f'{split}_dataloader'].dataset.data_root.startswith(cfg.prepare_data.root)
+                dataset = cfg[f'{split}_dataloader'].dataset
+                assert dataset.get('dataset', dataset).data_root.startswith(cfg.prepare_data.root)  # in LabelShare

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,22 +20,24 @@ from mae_plugin.registry import MODELS
 from mae_plugin.utils.chain import Chain, read_stages
 from mae_plugin.utils.cli import run_cli
 from mae_plugin.utils.run_config import load_config
+from mae_plugin.visualization.attention_maps import class_attention, draw_attention
 from mae_plugin.visualization.curves import make_plots, read_scalars
 from mae_plugin.visualization.pictures import TILE, Sheet, Tile, colour_of, draw_objects, draw_segments, legend, photo
-from mae_plugin.visualization.predictions import Predictor
+from mae_plugin.visualization.predictions import Predictor, box_score, class_score, map_score
 from mae_plugin.visualization.reconstruction import reconstruct
 from mae_plugin.visualization.report import make_report, render
 from mae_plugin.visualization.results import (
     Row,
     StageRun,
     compare,
+    firsts,
     pretraining_summary,
     read_runs,
     results_table,
     verdict,
     verdicts,
 )
-from mae_plugin.visualization.sheets import classification_sheet, detection_sheet, reconstruction_sheet
+from mae_plugin.visualization.sheets import classification_sheet, detection_sheet, extremes_sheet, reconstruction_sheet
 
 pytest_plugins = ['tiny.tools']
 METRICS = {
@@ -286,6 +289,67 @@ def test_as_many_detections_as_objects_the_surest(images):
     assert 'masks' not in sheet.caption
 
 
+def test_scores_of_single_images():
+    from mmengine.structures import InstanceData, PixelData
+    assert class_score(SimpleNamespace(gt_label=torch.tensor([1]), pred_score=torch.tensor([.3, .7]))) == pytest.approx(
+        .7)
+    truth = InstanceData(bboxes=torch.tensor([[0., 0., 10., 10.], [20., 0., 30., 10.]]), labels=torch.tensor([0, 1]))
+    found = InstanceData(bboxes=torch.tensor([[0., 0., 10., 5.], [20., 0., 30., 10.], [20., 0., 30., 10.]]),
+                         labels=torch.tensor([0, 0, 1]), scores=torch.tensor([.9, .8, .7]))
+    # Of the two surest, the first covers half of its object, and the second is of another class than the object there.
+    assert box_score(SimpleNamespace(gt_instances=truth, pred_instances=found)) == pytest.approx(.25)
+    assert box_score(SimpleNamespace(gt_instances=truth, pred_instances=found[[0, 2]])) == pytest.approx(.75)
+    assert box_score(SimpleNamespace(gt_instances=truth[:0], pred_instances=found)) == 1
+    truth, found = torch.tensor([[[0, 1, 1, 2]]]), torch.tensor([[[0, 0, 1, 3]]])
+    sample = SimpleNamespace(gt_sem_seg=PixelData(data=truth), pred_sem_seg=PixelData(data=found))
+    assert map_score(sample) == pytest.approx((1 / 2 + 0 + 0) / 3)  # class 3 was found where there is 2
+
+
+def test_extremes_are_those_of_the_first_model(images):
+    def sample(score):
+        return SimpleNamespace(img_path=images / '0.png', gt_label=torch.tensor([0]), pred_label=torch.tensor([0]),
+                               pred_score=torch.tensor([score, 1 - score]))
+    scores = [.5, .9, .1, .7, .3, .8, .2]
+    predictions = {'with MAE': [sample(score) for score in scores], 'from scratch': [sample(.5)] * 7}
+    sheet = extremes_sheet(classification_sheet, ('cat', 'dog'), predictions, class_score)
+    notes = [re.search(r'MAE: cat ✓ (\d+)%', group[0].note)[1] for group in sheet.groups]
+    assert notes == ['90', '80', '70', '10', '20', '30'] and sheet.name == 'classifications_extremes'
+    assert 'Of 7 images' in sheet.caption and '0.90, 0.80, 0.70' in sheet.caption
+
+
+def test_attention_is_that_of_the_last_block(chain):
+    """By hand: the attention of the class token, and with the values and the projection the output of the layer."""
+    model = Predictor(read_runs(chain)[0], 8).model
+    backbone, inputs, outputs = model.backbone, [], []
+    attention = backbone.blocks[-1].attn
+    handle = attention.register_forward_hook(lambda module, args, out: inputs.append(args[0]) or outputs.append(out))
+    imgs = torch.randn(2, 3, 64, 48)
+    weights = class_attention(backbone, imgs)
+    handle.remove()
+    assert weights.shape == (2, attention.num_heads, 4, 3) and (weights > 0).all()
+    rest = 1 - weights.sum(dim=(2, 3))  # to itself
+    _, _, values = attention.qkv(inputs[0]).chunk(3, dim=-1)
+    values = values.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+    mixed = rest[..., None] * values[:, :, 0] + (weights.flatten(2)[..., None] * values[:, :, 1:]).sum(dim=2)
+    torch.testing.assert_close(attention.proj(mixed.flatten(1)), outputs[0][:, 0], rtol=1e-4, atol=1e-5)
+    backbone.with_cls_token = False
+    with pytest.raises(ValueError, match='attention maps are those of a class token'):
+        class_attention(backbone, imgs)
+
+
+def test_attention_is_drawn_from_dark_to_bright():
+    weights = torch.zeros(4, 4)
+    weights[0, 0] = 1
+    tile = np.asarray(draw_attention(np.full((64, 64, 3), 128, np.uint8), weights)).astype(int)
+    assert tile[10, 10].sum() > 2 * tile[-10, -10].sum()
+
+
+def test_pictures_show_the_first_run_of_each_start(chain):
+    runs = read_runs(chain)
+    again = [replace(run, name=f'{run.name}_2') for run in runs]
+    assert [run.name for run in firsts([*runs, *again])] == [run.name for run in runs]
+
+
 def test_scalars_of_a_resumed_run_are_joined_the_later_counts(tmp_path):
     for folder, lines in (('20260101', [dict(lr=1, loss=3., step=1), dict(lr=1, loss=9., step=2)]),
                           ('20260102', [dict(lr=1, loss=2., step=2), dict(mIoU=5., step=2)])):
@@ -334,9 +398,9 @@ def test_page_is_one_file_and_escapes(chain):
 def test_report_shows_what_there_is(chain):
     write_log(chain, 'pretrain')
     page = make_report(only_pretraining(chain))
-    assert {file.name for file in page.parent.glob('*.png')} == {'reconstructions.png', 'curves.png'}
+    assert {file.name for file in page.parent.glob('*.png')} == {'reconstructions.png', 'attention.png', 'curves.png'}
     text = unescape(page.read_text())
-    assert text.count('data:image/jpeg;base64,') == 9
+    assert text.count('data:image/jpeg;base64,') == 9 + 3 * (2 + 3)  # of three images: all heads, and each of three
     assert 'Nothing to compare: the run with MAE and the run from scratch did not finish.' in text
     chain.record = {}
     with pytest.raises(FileNotFoundError, match='holds no chain.json'):

@@ -163,6 +163,22 @@ def test_layer_scale_of_one_changes_nothing():
     torch.testing.assert_close(tiny()(imgs)[0], tiny(init_values=1.)(imgs)[0])
 
 
+def test_bfloat16_within_a_float32_model():
+    """Close to the plain model and not it; float32 outputs, also within autocast; weights and gradients in float32."""
+    imgs = torch.randn(2, 3, 64, 64)
+    for options in (dict(out_type='featmap', out_indices=(0, 2)), dict(out_type='avg_featmap'), dict(out_type='raw')):
+        plain, model = tiny(**options), tiny(**options, bf16=True)
+        outputs = model(imgs)
+        with torch.autocast('cpu', torch.bfloat16):
+            within = model(imgs)
+        for x, y, z in zip(plain(imgs), outputs, within, strict=True):
+            assert y.dtype == z.dtype == torch.float32 and torch.equal(y, z)
+            assert 0 < (x - y).norm() / x.norm() < 2e-2
+        outputs[-1].square().sum().backward()
+        assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters()
+                   if parameter.requires_grad)
+
+
 def test_drop_path_only_in_training():
     imgs = torch.randn(4, 3, 64, 64)
     model = tiny(drop_path_rate=.5)

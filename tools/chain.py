@@ -18,6 +18,8 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--work-dir', help='gets a folder for each stage and chain.json; default: as the chain says')
     parser.add_argument('--gpus', type=int, default=0, metavar='N',
                         help='train each stage with N processes; default: what the chain says, or one')
+    parser.add_argument('--jobs', type=int, default=1, metavar='N',
+                        help='train N stages at a time, each on a GPU of its own, or on a share of the cores')
     parser.add_argument(
         '--cfg-options', nargs='+', action='extend', default=[], metavar='STAGE.KEY=VALUE',
         help='change settings of the config of a stage, as --cfg-options of tools/train.py')
@@ -31,10 +33,11 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     """Plan, run, and report."""
     args = parse_args(argv)
-    from mae_plugin.utils.chain import Chain, read_stages
+    from mae_plugin.utils.chain import Chain
     from mae_plugin.utils.run_config import load_config
+    from mae_plugin.utils.study import read_chain
     cfg = load_config(args.chain).to_dict()
-    stages = read_stages(cfg.get('stages'), args.cfg_options, args.chain)
+    stages = read_chain(cfg, args.cfg_options, args.chain)
     work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.chain).stem}'
     keep_traceback_in(work_dir)
     chain = Chain(stages, work_dir, args.gpus, args.rerun)
@@ -43,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
         print('\n'.join(chain.commands()))
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the running stage is ended, too
-    chain.run()
+    chain.run(args.jobs)
     print(chain.summary())
 
 

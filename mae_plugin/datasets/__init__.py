@@ -3,6 +3,7 @@
 from .augment import KeyedColorJitter, KeyedResizeCrop
 from .batch import Batch, collate_batch
 from .label_map_checks import CheckLabelMap
+from .label_share import label_share
 from .load_image import LoadImage
 from .mask_map import LoadMaskMap
 from .picture import Picture, open_picture
@@ -16,5 +17,5 @@ __all__ = [
     'Batch', 'CheckLabelMap', 'KeyedColorJitter', 'KeyedRandomFlip', 'KeyedRandomResizedCrop', 'KeyedResizeCrop',
     'KeyedSampler', 'LoadImage', 'LoadMaskMap', 'LoopFreeRandomResizedCrop', 'PackUnlabelled', 'Picture',
     'RepeatFactorSampler', 'ResizeCenterCrop', 'SampleKey', 'TimmTransform', 'UnlabelledImages', 'collate_batch',
-    'generator', 'open_picture'
+    'generator', 'label_share', 'open_picture'
 ]

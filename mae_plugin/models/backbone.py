@@ -4,6 +4,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 
+import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -22,9 +23,11 @@ class ViTBackbone(BaseModule):
 
     Attributes:
         added_by_tasks: Parameters that a task adds to the encoder, which no pretraining checkpoint holds.
+        bf16: Whether the encoder computes in bfloat16 whatever the run does, and returns float32.
     """
 
     added_by_tasks = re.compile(r'fc_norm\.')
+    bf16 = False
 
     def forward(self, imgs: Tensor, mask: PatchMask | None = None) -> tuple[Tensor, ...]:
         """Encode images (B, C, H, W), of any size the patch divides.
@@ -35,6 +38,12 @@ class ViTBackbone(BaseModule):
         Raises:
             ValueError: If the image does not fit the model, or anything but tokens is asked of a masked image.
         """
+        if not self.bf16:
+            return self._encode(imgs, mask)
+        with torch.autocast(imgs.device.type, torch.bfloat16):
+            return tuple(x.float() for x in self._encode(imgs, mask))
+
+    def _encode(self, imgs: Tensor, mask: PatchMask | None) -> tuple[Tensor, ...]:
         if imgs.size(1) != self.in_chans:
             raise ValueError(f'images have {imgs.size(1)} channels, backbone.in_chans is {self.in_chans}')
         if mask is not None and self.out_type != 'raw':

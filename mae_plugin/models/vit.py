@@ -57,6 +57,8 @@ class PlainViT(ViTBackbone):
         with_cp: Activation checkpointing of every block: less memory, a third more computation, the same numbers.
         bf16_residual: Under autocast, keep the sum that the blocks add to in bfloat16: fewer bytes to move, but not the
             authors' numerics, who keep it in float32. Its effect on accuracy was not measured.
+        bf16: Compute the encoder in bfloat16, with float32 weights and outputs, in training and testing, whatever the
+            precision of the run: for models of which another part needs float32, as mmcv's RoIAlign does.
         init_cfg: Usually ``dict(type='mae_plugin.MAEPretrained', checkpoint=...)``.
 
     Raises:
@@ -90,11 +92,13 @@ class PlainViT(ViTBackbone):
                  trainable_blocks: float | None = None,
                  with_cp: bool = False,
                  bf16_residual: bool = False,
+                 bf16: bool = False,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.img_size, self.patch_size = tuple(to_2tuple(img_size)), tuple(to_2tuple(patch_size))
         self.in_chans, self.embed_dim, self.depth = in_chans, embed_dim, depth
-        self.out_type, self.with_cls_token, self.bf16_residual = out_type, with_cls_token, bf16_residual
+        self.out_type, self.with_cls_token = out_type, with_cls_token
+        self.bf16_residual, self.bf16 = bf16_residual, bf16
         self.out_indices = self._block_indexes('out_indices', out_indices)
         windowed = self._block_indexes('window_block_indexes', window_block_indexes)
         convolved = self._block_indexes('conv_block_indexes', conv_block_indexes)

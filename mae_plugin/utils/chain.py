@@ -22,6 +22,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -35,6 +36,7 @@ from mae_plugin.utils.hashing import file_sha256
 from mae_plugin.utils.overrides import format_value, parse_value
 from mae_plugin.utils.run_config import find_file, load_config, newest_checkpoint, repository
 from mae_plugin.utils.schedule import fit_batch
+from mae_plugin.utils.side_by_side import Job, Processes, run_jobs, shares_of_machine
 
 _INIT_KEY = 'model.backbone.init_cfg.checkpoint'
 # What may change without making the result another one.
@@ -57,6 +59,7 @@ class Stage:
         gpus: Processes of the training, on GPUs or sharing the CPU; 0 for one without a launcher. ``--gpus`` of the
             chain replaces it.
         fit_batch: ``--fit-batch`` of the training, where its batch is not the one that the schedule is made for.
+        about: What this run is in a comparison, for tables only, see :mod:`mae_plugin.utils.study`.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Stage:
     creates: str | None = None
     gpus: int = 0
     fit_batch: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
 
     def options(self, init: str | None) -> list[str]:
         """All ``--cfg-options``, with the checkpoint ``init`` to start from."""
@@ -126,6 +130,7 @@ class Chain:
         self.stages = {stage.name: stage for stage in stages}
         self.gpus = gpus
         self.rerun = rerun
+        self._saving = threading.Lock()
         self.move_to(work_dir)
         self.configs = {}
         for stage in stages:
@@ -193,23 +198,32 @@ class Chain:
                          record.get('checkpoint_sha256', '')[:12], metrics))
         return table(rows)
 
-    def run(self) -> None:
+    def run(self, jobs: int = 1) -> None:
         """Run what is not finished, in order.
+
+        Args:
+            jobs: Trainings at a time. They share the CPU's cores, or take one of the GPUs each. A stage begins when
+                that which it starts from has ended; a ``command`` runs alone.
 
         Raises:
             ValueError: A stage was finished or begun with other or unknown input, or has failed; or another call is
-                running in ``work_dir``, or a training that outlived one.
+                running in ``work_dir``, or a training that outlived one; or several are to run at a time that have
+                several processes each.
         """
+        if jobs < 1:
+            raise ValueError(f'--jobs {jobs}: give the number of trainings at a time, at least 1')
+        several = [stage.name for stage in self.stages.values() if self.processes(stage) > 1]
+        if jobs > 1 and several:
+            raise ValueError(f'--jobs {jobs} is for trainings of one process, and stage {several[0]!r} has several')
         with _alone_in(self.work_dir) as lock:
             self.move_to(self.work_dir)  # what another call has done since
-            for stage in self.stages.values():
-                state = self.state(stage)
-                if state == 'finished':
-                    print(f'[{stage.name}] is finished', flush=True)
-                    continue
-                if state in ('changed', 'unknown'):
-                    self._set_aside(stage)
-                self._run_stage(stage, lock)
+            processes, work, barrier = Processes(), {}, []
+            for name, stage in self.stages.items():
+                def run(place, stage=stage):
+                    self._finish_stage(stage, _Launcher(processes, place, lock))
+                work[name] = Job(run, list(work) if stage.command else [*barrier, stage.init_from])
+                barrier = [name] if stage.command else barrier
+            run_jobs(work, shares_of_machine(jobs), processes.stop)
 
     def commands(self) -> list[str]:
         """What the stages run, as one would type it."""
@@ -272,7 +286,16 @@ class Chain:
         self.record.pop(stage.name, None)
         print(f'[{stage.name}] {what}; it is kept as {aside}', flush=True)
 
-    def _run_stage(self, stage: Stage, lock: int) -> None:
+    def _finish_stage(self, stage: Stage, launcher: '_Launcher') -> None:
+        state = self.state(stage)
+        if state == 'finished':
+            print(f'[{stage.name}] is finished', flush=True)
+            return
+        if state in ('changed', 'unknown'):
+            self._set_aside(stage)
+        self._run_stage(stage, launcher)
+
+    def _run_stage(self, stage: Stage, launcher: '_Launcher') -> None:
         folder = self.work_dir / stage.name
         if self.state(stage) == 'new':
             self.record.pop(stage.name, None)
@@ -290,7 +313,7 @@ class Chain:
         print(f'[{stage.name}] {shlex.join(command)}', flush=True)
         start = time.monotonic()
         try:
-            code, lines = _run_logged(command, folder / 'chain.log', stage.name, bool(stage.command), lock)
+            code, lines = _run_logged(command, folder / 'chain.log', stage.name, bool(stage.command), launcher)
         finally:
             entry['seconds'] = round(entry['seconds'] + time.monotonic() - start, 1)
             self._save(stage, entry)
@@ -317,10 +340,11 @@ class Chain:
                              f'remove {self.work_dir / stage.init_from} to train it again')
 
     def _save(self, stage: Stage, entry: dict[str, Any]) -> None:
-        self.record[stage.name] = entry
-        temporary = self.file.with_suffix('.tmp')
-        temporary.write_text(json.dumps(self.record, indent=1))
-        os.replace(temporary, self.file)
+        with self._saving:  # stages that run side by side
+            self.record[stage.name] = dict(entry)
+            temporary = self.file.with_suffix('.tmp')
+            temporary.write_text(json.dumps(dict(self.record), indent=1))
+            os.replace(temporary, self.file)
 
 
 def final_metrics(work_dir: Path) -> dict[str, float]:
@@ -352,17 +376,33 @@ def _alone_in(folder: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def _run_logged(command: Sequence[str], log: Path, name: str, show_all: bool, lock: int) -> tuple[int, list[str]]:
-    """Run ``command``, append its output to ``log`` and show its progress (or all of it); hand on ``lock``.
+@dataclass
+class _Launcher:
+    """Where and with what a stage's process is started.
+
+    Args:
+        processes: Those of all stages that run.
+        place: Environment variables of its own.
+        lock: File number that it inherits, and so holds the lock until it ends.
+    """
+
+    processes: Processes
+    place: dict[str, str]
+    lock: int
+
+
+def _run_logged(command: Sequence[str], log: Path, name: str, show_all: bool,
+                launcher: _Launcher) -> tuple[int, list[str]]:
+    """Run ``command``, append its output to ``log`` and show its progress (or all of it).
 
     Returns:
         The exit code and the last lines of the output.
     """
     last = deque(maxlen=15)
+    environment = {**os.environ, 'PYTHON': sys.executable, 'PYTHONUNBUFFERED': '1', **launcher.place}
     with open(log, 'ab') as file:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                   env={**os.environ, 'PYTHON': sys.executable, 'PYTHONUNBUFFERED': '1'},
-                                   pass_fds=[lock])
+        process = launcher.processes.start(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, pass_fds=[launcher.lock])
         try:
             for raw in process.stdout:
                 file.write(raw)
@@ -375,6 +415,7 @@ def _run_logged(command: Sequence[str], log: Path, name: str, show_all: bool, lo
             if process.poll() is None:
                 process.terminate()
             process.wait()
+            launcher.processes.ended(process)
     return process.returncode, list(last)
 
 

@@ -17,6 +17,8 @@ from mae_plugin.datasets.prepare import prepare_data
 from mae_plugin.visualization.results import StageRun
 from mae_plugin.weights.safe_load import load_file
 
+_BATCH = 16
+
 
 @dataclass
 class Objects:
@@ -53,7 +55,8 @@ class Predictor:
     def predict(self) -> list[Any]:
         """The library's data samples, with what is true and what is predicted, one for each image."""
         with torch.no_grad(), DefaultScope.overwrite_default_scope(self.scope):
-            return list(self.model.test_step(pseudo_collate(self.samples)))
+            return [predicted for i in range(0, len(self.samples), _BATCH)
+                    for predicted in self.model.test_step(pseudo_collate(self.samples[i:i + _BATCH]))]
 
 
 @contextmanager
@@ -83,3 +86,35 @@ def annotated(sample: Any) -> Objects:
     boxes = getattr(true.bboxes, 'tensor', true.bboxes)
     masks = true.masks.to_ndarray().astype(bool) if 'masks' in true else None
     return Objects(boxes.cpu().numpy(), true.labels.cpu().numpy(), masks)
+
+
+def class_score(sample: Any) -> float:
+    """Of a classified image: the probability of the true class."""
+    return float(sample.pred_score[int(sample.gt_label)])
+
+
+def box_score(sample: Any) -> float:
+    """Of an image with boxes: how well each true box is met, on average over them, from 0 to 1.
+
+    That is its greatest overlap (IoU) with a box of the same class, of as many as there are objects, the surest ones.
+    """
+    truth = annotated(sample)
+    found = detected(sample, len(truth.labels))
+    overlaps = [max((_iou(box, other) for other in found.boxes[found.labels == label]), default=0.)
+                for box, label in zip(truth.boxes, truth.labels, strict=True)]
+    return float(np.mean(overlaps)) if overlaps else 1.
+
+
+def map_score(sample: Any) -> float:
+    """Of a segmented image: IoU, averaged over the classes that are there or were found, but for class 0 alone."""
+    truth, found = (np.asarray(each.data[0].cpu()) for each in (sample.gt_sem_seg, sample.pred_sem_seg))
+    classes = {*np.unique(truth), *np.unique(found)} - {0, 255}
+    ious = [((truth == label) & (found == label)).sum() / ((truth == label) | (found == label)).sum()
+            for label in classes]
+    return float(np.mean(ious)) if ious else 1.
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    shared = max(width, 0) * max(height, 0)
+    return shared / max(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared, 1e-9)

@@ -16,6 +16,8 @@ from mae_plugin.visualization.curves import MAE, SCRATCH, Plot, make_plots, save
 from mae_plugin.visualization.pictures import Sheet, Tile
 from mae_plugin.visualization.results import Row, StageRun, number
 from mae_plugin.visualization.sheets import make_sheets
+from mae_plugin.visualization.study import Row as StudyRow
+from mae_plugin.visualization.study import read_rows, study_svg
 from mae_plugin.visualization.style import STYLE
 
 _PACKAGES = ('torch', 'torchvision', 'timm', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
@@ -36,22 +38,34 @@ def make_report(chain: Chain) -> Path:
     sheets = make_sheets(runs)
     for sheet in sheets.values():
         sheet.to_image().save(chain.work_dir / f'{sheet.name}.png')
-    plots = make_plots(runs)
+    plots = make_plots(results.firsts(runs))
     if plots:
         save_curves(plots, chain.work_dir / 'curves.png')
     page = chain.work_dir / 'report.html'
-    page.write_text(render(runs, sheets, plots), encoding='utf-8')
+    rows = read_rows(chain) if any(stage.about for stage in chain.stages.values()) else ()
+    page.write_text(render(runs, sheets, plots, rows), encoding='utf-8')
     return page
 
 
-def render(runs: Sequence[StageRun], sheets: dict[str, Sheet], plots: Sequence[Plot]) -> str:
-    """The page as HTML; ``sheets`` as :func:`~mae_plugin.visualization.sheets.make_sheets` gives them."""
+def render(runs: Sequence[StageRun], sheets: dict[str, Sheet], plots: Sequence[Plot],
+           study: Sequence[StudyRow] = ()) -> str:
+    """The page as HTML.
+
+    Args:
+        runs: The trainings of the chain.
+        sheets: As :func:`~mae_plugin.visualization.sheets.make_sheets` gives them.
+        plots: The curves.
+        study: As :func:`~mae_plugin.visualization.study.read_rows` gives it for a chain with a study.
+    """
     rows = results.compare(runs)
     sentences = results.verdicts(rows)
     sections = [_header(runs, rows, sentences)]
-    if 'pretraining' in sheets:
-        sections.append(_pictures('', sheets['pretraining']))
-    sections += [_pictures(sentence, sheets[task]) for task, sentence in sentences.items() if task in sheets]
+    if study:
+        sections.append(_study(study))
+    sections += [_pictures('', sheets[name]) for name in ('pretraining', 'attention') if name in sheets]
+    for task, sentence in sentences.items():
+        sections += [_pictures(text, sheets[name]) for name, text in ((task, sentence), (f'{task}: extremes', ''))
+                     if name in sheets]
     if plots:
         sections.append(_curves(plots))
     body = '\n'.join([*sections, _making(runs)])
@@ -125,6 +139,26 @@ def _results(rows: Sequence[Row]) -> str:
 <tr><th></th><th class="mae">with MAE</th><th class="scratch">from scratch</th><th>difference</th>
 <th class="bars"></th></tr>
 {''.join(lines)}</table></div>"""
+
+
+def _study(rows: Sequence[StudyRow]) -> str:
+    starts = list(dict.fromkeys(row.start for row in rows))
+    lines = [f'<tr><th></th>{"".join(f"<th>{escape(start)}</th>" for start in starts)}</tr>']
+    for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
+        mine = {(row.labels, row.start): row for row in rows if (row.task, row.metric) == (task, metric)}
+        lines.append(f'<tr class="task"><td colspan="{len(starts) + 1}">{escape(task.capitalize())} '
+                     f'<span>{escape(metric)}</span></td></tr>')
+        lines += [f'<tr><td>{labels} % of the labels</td>'
+                  f'{"".join(f"<td>{escape(str(mine[labels, start]))}</td>" for start in starts)}</tr>'
+                  for labels in dict.fromkeys(labels for labels, _ in mine)]
+    seeds = max(len(row.values) for row in rows)
+    spread = f'Mean ± standard deviation of {seeds} seeds' if seeds > 1 else 'One seed'
+    return f"""
+<h2>With how many labels</h2>
+<div class="wide results"><table>
+<caption>In percent. {spread}; every run of a task has the same number of iterations.</caption>
+{''.join(lines)}</table></div>
+<figure><div class="wide paper">{study_svg(rows)}</div></figure>"""
 
 
 def _pictures(sentence: str, sheet: Sheet) -> str:

@@ -102,6 +102,11 @@ def find(runs: Iterable[StageRun], task: str, with_mae: bool = False) -> StageRu
     return next((run for run in runs if run.task == task and run.with_mae == with_mae), None)
 
 
+def firsts(runs: Iterable[StageRun]) -> list[StageRun]:
+    """The first run for each task and start: what pictures and curves show of a chain with many."""
+    return list({(run.task, run.with_mae): run for run in reversed(list(runs))}.values())[::-1]
+
+
 @dataclass
 class Row:
     """One metric of a task, in percent; ``None`` where a stage has not finished."""

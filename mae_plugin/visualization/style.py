@@ -24,6 +24,7 @@ figcaption, caption, th, .small { font-size: 14px; }
 @media (min-width: 1000px) { .top { grid-template-columns: minmax(0, 1fr) auto; } }
 
 .wide { overflow-x: auto; }
+.paper { background: #fff; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .small td { white-space: nowrap; }
 caption { caption-side: bottom; text-align: left; padding-top: 8px; }

@@ -14,16 +14,20 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
     dataset=dict(
-        **images,
-        ann_file='classification/train.txt',
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='RandomResizedCrop', scale=224, crop_ratio_range=(.3, 1.), backend='pillow',
-                 interpolation='bicubic'),
-            dict(type='RandomFlip', prob=.5, direction='horizontal'),
-            dict(type='RandomFlip', prob=.5, direction='vertical'),
-            dict(type='PackInputs'),
-        ]))
+        type='mae_plugin.LabelShare',
+        share=1.,  # of the labelled images
+        seed=0,
+        dataset=dict(
+            **images,
+            ann_file='classification/train.txt',
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='RandomResizedCrop', scale=224, crop_ratio_range=(.3, 1.), backend='pillow',
+                     interpolation='bicubic'),
+                dict(type='RandomFlip', prob=.5, direction='horizontal'),
+                dict(type='RandomFlip', prob=.5, direction='vertical'),
+                dict(type='PackInputs'),
+            ])))
 val_dataloader = dict(
     batch_size=64,
     num_workers=2,

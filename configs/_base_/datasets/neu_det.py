@@ -13,17 +13,21 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        **images,
-        ann_file='annotations/train.json',
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='RandomFlip', prob=[.25, .25, .25], direction=['horizontal', 'vertical', 'diagonal']),
-            dict(type='RandomResize', scale=(448, 448), ratio_range=(.8, 1.5), keep_ratio=True),
-            dict(type='RandomCrop', crop_type='absolute', crop_size=(448, 448)),
-            dict(type='FilterAnnotations', min_gt_bbox_wh=(4, 4), keep_empty=False),
-            dict(type='PackDetInputs'),
-        ]))
+        type='mae_plugin.LabelShare',
+        share=1.,  # of the labelled images
+        seed=0,
+        dataset=dict(
+            **images,
+            ann_file='annotations/train.json',
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations', with_bbox=True),
+                dict(type='RandomFlip', prob=[.25, .25, .25], direction=['horizontal', 'vertical', 'diagonal']),
+                dict(type='RandomResize', scale=(448, 448), ratio_range=(.8, 1.5), keep_ratio=True),
+                dict(type='RandomCrop', crop_type='absolute', crop_size=(448, 448)),
+                dict(type='FilterAnnotations', min_gt_bbox_wh=(4, 4), keep_empty=False),
+                dict(type='PackDetInputs'),
+            ])))
 val_dataloader = dict(
     batch_size=8,
     num_workers=2,

@@ -14,17 +14,21 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
-        **images,
-        data_prefix=dict(img_path='images/train', seg_map_path='annotations/train'),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations'),
-            dict(type='RandomResize', scale=(224, 224), ratio_range=(.75, 1.5), keep_ratio=True),
-            dict(type='RandomCrop', crop_size=(224, 224)),
-            dict(type='RandomFlip', prob=.5, direction='horizontal'),
-            dict(type='RandomFlip', prob=.5, direction='vertical'),
-            dict(type='PackSegInputs'),
-        ]))
+        type='mae_plugin.LabelShare',
+        share=1.,  # of the labelled images
+        seed=0,
+        dataset=dict(
+            **images,
+            data_prefix=dict(img_path='images/train', seg_map_path='annotations/train'),
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations'),
+                dict(type='RandomResize', scale=(224, 224), ratio_range=(.75, 1.5), keep_ratio=True),
+                dict(type='RandomCrop', crop_size=(224, 224)),
+                dict(type='RandomFlip', prob=.5, direction='horizontal'),
+                dict(type='RandomFlip', prob=.5, direction='vertical'),
+                dict(type='PackSegInputs'),
+            ])))
 val_dataloader = dict(
     batch_size=8,
     num_workers=2,

@@ -1,0 +1,143 @@
+"""What pretraining was worth in a study (:mod:`mae_plugin.utils.study`): tables, and label efficiency as a picture."""
+
+import csv
+import io
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from mae_plugin.utils.chain import Chain
+from mae_plugin.visualization.curves import MAE, SCRATCH
+from mae_plugin.visualization.results import METRICS, TASKS
+
+_COLOURS = (MAE, '#5f9c6b', '#8a5fb0', '#777')  # of starts with pretraining; the last one is that from scratch
+
+
+@dataclass
+class Row:
+    """One metric of one task, start and share of the labels.
+
+    Args:
+        task: One of :data:`~mae_plugin.visualization.results.TASKS`.
+        metric: Its name.
+        start: What the network starts from.
+        labels: Share of the labelled images, in percent.
+        values: Seed to percent.
+        seconds: Mean wall time of a run.
+    """
+
+    task: str
+    metric: str
+    start: str
+    labels: int
+    values: dict[int, float] = field(default_factory=dict)
+    seconds: float | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Over the seeds; None before the first has finished."""
+        return statistics.mean(self.values.values()) if self.values else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of a sample over the seeds; None for fewer than two."""
+        return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return '–'
+        return f'{self.mean:.1f}' if self.spread is None else f'{self.mean:.1f} ± {self.spread:.1f}'
+
+
+def read_rows(chain: Chain) -> list[Row]:
+    """What the stages of a study have reached, in their order; those that have not finished give no value.
+
+    Raises:
+        ValueError: No stage of the chain has an ``about``.
+    """
+    rows: dict[tuple, Row] = {}
+    times: dict[tuple, list[float]] = {}
+    for name, stage in chain.stages.items():
+        if not stage.about:
+            continue
+        record = chain.record.get(name, {})
+        task = TASKS[chain.configs[name].default_scope]
+        start, labels, seed = (stage.about[key] for key in ('start', 'labels', 'seed'))
+        for key, metric, factor in METRICS[task]:
+            if key == 'coco/segm_mAP' and key not in record.get('metrics', ()):
+                continue
+            row = rows.setdefault((task, metric, start, labels), Row(task, metric, start, labels))
+            if record.get('status') == 'finished':
+                # mmdet reports nothing at all when nothing was found, which is an AP of 0
+                row.values[seed] = factor * record['metrics'].get(key, 0.)
+                times.setdefault((task, start, labels), []).append(record['seconds'])
+                row.seconds = statistics.mean(times[task, start, labels])
+    if not rows:
+        raise ValueError('no stage of this chain says in about=dict(start=, labels=, seed=) what it compares')
+    return list(rows.values())
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table for each metric: a line for each share of the labels, a column for each start."""
+    parts = []
+    for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
+        mine = {(row.labels, row.start): row for row in rows if (row.task, row.metric) == (task, metric)}
+        starts = list(dict.fromkeys(start for _, start in mine))
+        lines = [[f'{task.capitalize()}, {metric}', *starts], ['---', *['---:'] * len(starts)]]
+        lines += [[f'{labels} % of the labels', *(str(mine[labels, start]) for start in starts)]
+                  for labels in dict.fromkeys(labels for labels, _ in mine)]
+        parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
+    return '\n\n'.join(parts) + '\n'
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """One line for each row, with the value of each seed."""
+    seeds = sorted({seed for row in rows for seed in row.values})
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator='\n')
+    writer.writerow(['task', 'metric', 'start', 'labels', 'mean', 'std', *(f'seed {seed}' for seed in seeds),
+                     'seconds'])
+    for row in rows:
+        numbers = [row.mean, row.spread, *(row.values.get(seed) for seed in seeds), row.seconds]
+        writer.writerow([row.task, row.metric, row.start, row.labels,
+                         *('' if number is None else f'{number:.2f}' for number in numbers)])
+    return file.getvalue()
+
+
+def study_svg(rows: Sequence[Row]) -> str:
+    """A panel for each metric as SVG: a dot for each seed, a line through the means of each start.
+
+    Args:
+        rows: As :func:`read_rows` gives them.
+    """
+    metrics = list(dict.fromkeys((row.task, row.metric) for row in rows))
+    starts = list(dict.fromkeys(row.start for row in rows))
+    colours = {start: SCRATCH if 'scratch' in start else _COLOURS[i % len(_COLOURS)] for i, start in enumerate(starts)}
+    with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': ''}):  # the same file for the same numbers
+        figure = Figure(figsize=(3.1 * len(metrics), 3.2), layout='constrained')
+        for axes, (task, metric) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+            for start in starts:
+                mine = sorted((row for row in rows if (row.task, row.metric, row.start) == (task, metric, start)
+                               and row.values), key=lambda row: row.labels)
+                axes.plot([row.labels for row in mine], [row.mean for row in mine], color=colours[start], label=start)
+                for row in mine:
+                    axes.plot([row.labels] * len(row.values), list(row.values.values()), 'o', color=colours[start],
+                              markersize=3.5, alpha=.7)
+            labels = sorted({row.labels for row in rows})
+            axes.set_xscale('log')
+            axes.set_xticks(labels, [f'{percent} %' for percent in labels])
+            axes.minorticks_off()
+            axes.tick_params(labelsize=8)
+            axes.set_title(f'{task}: {metric}', loc='left', fontsize=10)
+            axes.set_xlabel('labelled images', fontsize=9)
+            axes.grid(axis='y', alpha=.2)
+            axes.spines[['top', 'right']].set_visible(False)
+        figure.legend(*axes.get_legend_handles_labels(), loc='outside lower center', ncols=len(starts), frameon=False,
+                      fontsize=9)
+        file = io.StringIO()
+        figure.savefig(file, format='svg', metadata={'Date': None})
+    return re.sub(r'^.*?(?=<svg)', '', file.getvalue(), flags=re.DOTALL)

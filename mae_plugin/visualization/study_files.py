@@ -1,0 +1,81 @@
+"""What is kept of a study: small files that say what was run, how, on what, and what came out."""
+
+import csv
+import io
+import shlex
+from pathlib import Path
+
+from mae_plugin.utils.chain import Chain
+from mae_plugin.visualization.curves import read_scalars
+from mae_plugin.visualization.report import environment
+from mae_plugin.visualization.study import as_csv, markdown, read_rows, study_svg
+
+_LINES = 20  # of the training loss in a log
+
+
+def write_study(chain: Chain, folder: Path, source: str) -> str:
+    """Write the tables, the plot, and for each finished run its command, seconds, metrics, log and config.
+
+    ::
+
+        results.md  results.csv  label_efficiency.svg
+        runs.csv            a line for each run
+        logs/STAGE.csv      training loss and validations
+        configs/NAME.py     the whole config of the first run of each config file; what others change is in runs.csv
+
+    Args:
+        chain: The study.
+        folder: Gets the files; what is there of an earlier call is written anew.
+        source: The config of the chain.
+
+    Returns:
+        The text of ``results.md``.
+    """
+    rows = read_rows(chain)
+    for name in ('logs', 'configs'):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / 'results.csv').write_text(as_csv(rows))
+    (folder / 'label_efficiency.svg').write_text(study_svg(rows))
+    finished = [name for name in chain.stages if chain.record.get(name, {}).get('status') == 'finished']
+    (folder / 'runs.csv').write_text(_runs(chain, finished))
+    for name in finished:
+        (folder / 'logs' / f'{name}.csv').write_text(_log(chain.work_dir / name))
+        config = Path(chain.stages[name].config).name
+        kept, dumped = folder / 'configs' / config, chain.work_dir / name / config
+        if name == next(other for other in finished if Path(chain.stages[other].config).name == config):
+            kept.write_text(dumped.read_text())
+    seeds = max((len(row.values) for row in rows), default=0)
+    hours = sum(chain.record[name]['seconds'] for name in finished) / 3600
+    facts = environment()
+    text = (f'`{source}`: {len(finished)} of {len(chain.stages)} runs, {hours:.1f} hours of wall time added up, on '
+            f'{facts["machine"]}; {facts["software"]}. '
+            f'{f"Mean ± standard deviation of {seeds} seeds" if seeds > 1 else "One seed, so no spread"}, in percent.'
+            f'\n\n{markdown(rows)}')
+    (folder / 'results.md').write_text(text, encoding='utf-8')
+    return text
+
+
+def _runs(chain: Chain, names: list[str]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator='\n')
+    writer.writerow(['stage', 'config', 'starts from', 'changes', 'iterations', 'images seen', 'seconds', 'metrics',
+                     'SHA-256 of the checkpoint', 'SHA-256 of what went in'])
+    for name in names:
+        stage, record = chain.stages[name], chain.record[name]
+        metrics = ' '.join(f'{key}={value:.4f}' for key, value in record['metrics'].items())
+        writer.writerow([name, stage.config, stage.init_from or '',
+                         shlex.join(f'{key}={value}' for key, value in stage.cfg_options.items()),
+                         chain.configs[name].train_cfg.max_iters, record['images_seen'], record['seconds'], metrics,
+                         record['checkpoint_sha256'], record['inputs_sha256']])
+    return file.getvalue()
+
+
+def _log(folder: Path) -> str:
+    """Iteration, quantity and value: the loss, thinned, and every validation."""
+    training, validation = read_scalars(folder)
+    losses = sorted(training.get('loss', {}).items())
+    thin = losses[::-max(1, -(-len(losses) // _LINES))][::-1]  # the last one is kept
+    lines = [(step, 'loss', value) for step, value in thin]
+    lines += [(step, key, value) for key, values in validation.items() for step, value in values.items()
+              if key not in ('step', 'time', 'data_time') and isinstance(value, int | float)]
+    return 'iteration,quantity,value\n' + ''.join(f'{step},{key},{value:.5g}\n' for step, key, value in sorted(lines))

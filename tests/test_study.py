@@ -1,0 +1,164 @@
+"""A study: its stages, the tables of what they reached, and the files that are kept."""
+
+import csv
+import json
+
+import pytest
+from tiny.tools import CONFIG, ROOT
+
+from mae_plugin.utils.chain import Chain
+from mae_plugin.utils.run_config import load_config
+from mae_plugin.utils.study import label_study, read_chain
+from mae_plugin.visualization.report import render
+from mae_plugin.visualization.results import read_runs
+from mae_plugin.visualization.study import Row, as_csv, markdown, read_rows, study_svg
+from mae_plugin.visualization.study_files import write_study
+
+pytest_plugins = ['tiny.tools']
+TASK = """
+default_scope = '{}'
+randomness = dict(seed=0)
+model = dict(type='Model', backbone=dict(init_cfg=dict(type='mae_plugin.MAEPretrained', checkpoint='x.pth')))
+train_dataloader = dict(batch_size=4, dataset=dict(type='mae_plugin.LabelShare', share=1., seed=0, dataset=dict()))
+optim_wrapper = dict(lr=1.)
+train_cfg = dict(max_iters=50)
+"""
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    for name, scope in (('cls', 'mmpretrain'), ('det', 'mmdet')):
+        (tmp_path / f'{name}.py').write_text(TASK.format(scope))
+    return dict(
+        work_dir=str(tmp_path / 'work'),
+        stages=[dict(name='pretrain', config=CONFIG)],
+        study=dict(tasks=dict(classify=str(tmp_path / 'cls.py'), detect=str(tmp_path / 'det.py')),
+                   starts={'pretrained': 'pretrain', 'from scratch': None}, labels=[100, 10], seeds=2,
+                   scratch=dict(detect={'optim_wrapper.lr': 2.})))
+
+
+@pytest.fixture
+def chain(cfg, monkeypatch):
+    """Finished but for the second seed with 10 % of the labels; the detector from scratch found nothing."""
+    monkeypatch.syspath_prepend(str(ROOT / 'tests' / 'tiny'))
+    chain = Chain(read_chain(cfg, (), 'test'), cfg['work_dir'])
+    for i, (name, stage) in enumerate(chain.stages.items()):
+        if name.endswith('10_1'):
+            continue
+        metrics = {'accuracy/top1': 50. + i} if name.startswith('cls') or 'classify' in name else \
+            {'coco/bbox_mAP': .2, 'coco/bbox_mAP_50': .4 + i / 100} if 'pretrain' in name else {}
+        folder = chain.work_dir / name / 'now' / 'vis_data'
+        folder.mkdir(parents=True)
+        log = [dict(lr=1., loss=1 / step, step=step) for step in range(1, 51)] + [dict(step=50, **metrics)]
+        (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, log)))
+        chain.configs[name].dump(str(chain.work_dir / name / stage.config.rpartition('/')[2]))
+        chain.record[name] = dict(
+            status='finished', seconds=60. + i, metrics=metrics, images_seen=200, checkpoint=f'{name}/x.pth',
+            checkpoint_sha256='f00d' * 16, inputs_sha256='beef' * 16)
+    return chain
+
+
+def test_stages(cfg, monkeypatch):
+    stages = label_study(**cfg['study'])
+    assert len(stages) == 2 * 2 * 2 * 2 and len({stage['name'] for stage in stages}) == 16
+    assert all(stage['about']['seed'] == 0 for stage in stages[:8])  # a whole seed before the next one
+    by_name = {stage['name']: stage for stage in stages}
+    detect = by_name['detect_pretrain_10_1']
+    assert detect['init_from'] == 'pretrain' and detect['about'] == dict(start='pretrained', labels=10, seed=1)
+    assert detect['cfg_options'] == {'randomness.seed': 1, 'train_dataloader.dataset.seed': 1,
+                                     'train_dataloader.dataset.share': .1}
+    scratch = by_name['detect_scratch_100_0']
+    assert scratch['init_from'] is None and scratch['cfg_options']['model.backbone.init_cfg'] is None
+    assert scratch['cfg_options']['optim_wrapper.lr'] == 2
+    assert 'optim_wrapper.lr' not in by_name['classify_scratch_100_0']['cfg_options']
+    monkeypatch.syspath_prepend(str(ROOT / 'tests' / 'tiny'))
+    assert [stage.name for stage in read_chain(cfg, (), 'x')] == ['pretrain', *by_name]
+
+
+def test_a_study_that_is_none(cfg):
+    with pytest.raises(ValueError, match="x.py: study: .*unexpected keyword argument 'label'"):
+        read_chain({**cfg, 'study': dict(cfg['study'], label=[1])}, (), 'x.py')
+    with pytest.raises(ValueError, match="starts from 'gone'"):
+        read_chain({**cfg, 'study': dict(cfg['study'], starts=dict(a='gone'))}, (), 'x.py')
+
+
+def test_rows_are_means_over_the_seeds(chain):
+    rows = {(row.metric, row.start, row.labels): row for row in read_rows(chain)}
+    assert len(rows) == 3 * 2 * 2
+    names = list(chain.stages)
+    first, second = (50. + names.index(f'classify_pretrain_100_{seed}') for seed in (0, 1))
+    row = rows['top-1 accuracy', 'pretrained', 100]
+    assert row.values == {0: first, 1: second} and row.mean == (first + second) / 2
+    assert row.spread == pytest.approx((second - first) / 2**.5)
+    assert rows['box AP', 'pretrained', 100].values == {0: 20., 1: 20.}
+    assert rows['box AP50', 'from scratch', 100].values == {0: 0., 1: 0.}  # nothing found
+    assert rows['box AP', 'pretrained', 10].spread is None and str(rows['box AP', 'pretrained', 10]) == '20.0'
+    assert str(Row('t', 'm', 's', 10)) == '–'
+
+
+def test_tables(chain):
+    text = markdown(read_rows(chain))
+    assert '| Detection, box AP | pretrained | from scratch |' in text
+    assert '| 100 % of the labels | 20.0 ± 0.0 | 0.0 ± 0.0 |' in text and '| 10 % of the labels | 20.0 | 0.0 |' in text
+    lines = list(csv.reader(as_csv(read_rows(chain)).splitlines()))
+    assert lines[0][:8] == ['task', 'metric', 'start', 'labels', 'mean', 'std', 'seed 0', 'seed 1']
+    line = next(line for line in lines if line[:4] == ['detection', 'box AP', 'pretrained', '10'])
+    assert line[4:8] == ['20.00', '', '20.00', '']
+
+
+def test_the_plot_is_the_same_for_the_same_numbers(chain):
+    rows = read_rows(chain)
+    svg = study_svg(rows)
+    assert svg == study_svg(rows) and svg.startswith('<svg') and 'from scratch' in svg and 'box AP50' in svg
+    assert study_svg(rows[:1]) != svg
+
+
+def test_a_chain_without_a_study(chain):
+    for stage in chain.stages.values():
+        stage.about = {}
+    with pytest.raises(ValueError, match='no stage of this chain says in about'):
+        read_rows(chain)
+
+
+def test_files(chain, tmp_path):
+    text = write_study(chain, tmp_path / 'out', 'configs/chains/x.py')
+    assert '13 of 17 runs' in text and '2 seeds' in text and markdown(read_rows(chain)) in text
+    out = tmp_path / 'out'
+    runs = {line['stage']: line for line in csv.DictReader((out / 'runs.csv').open())}
+    assert len(runs) == 13 and runs['detect_scratch_100_1']['changes'].startswith('randomness.seed=1')
+    assert runs['detect_pretrain_100_0']['starts from'] == 'pretrain' and float(runs['pretrain']['seconds']) == 60
+    log = (out / 'logs' / 'classify_pretrain_100_0.csv').read_text().splitlines()
+    assert log[0] == 'iteration,quantity,value' and '50,loss,0.02' in log and len(log) < 25
+    assert any(line.startswith('50,accuracy/top1,') for line in log)
+    assert load_config(out / 'configs' / 'cls.py').train_cfg.max_iters == 50
+    assert write_study(chain, out, 'configs/chains/x.py') == text  # again, over the files
+
+
+def test_the_page_has_the_table_and_the_plot(chain):
+    for name in ('pretrain', *chain.stages):
+        chain.record.pop(name, None)
+    page = render(read_runs_of_tasks(chain), {}, [], read_rows(chain))
+    assert 'With how many labels' in page and '10 % of the labels' in page and '<svg' in page and '–' in page
+
+
+def read_runs_of_tasks(chain):
+    chain.stages.pop('pretrain')
+    return read_runs(chain)
+
+
+def test_the_tool(cfg, run_tool, tmp_path):
+    (tmp_path / 'chain.py').write_text('\n'.join(f'{key} = {value!r}' for key, value in cfg.items()))
+    code, _, err = run_tool('results', tmp_path / 'chain.py')
+    assert code == 1 and 'nothing was run there' in err
+    code, out, _ = run_tool('chain', tmp_path / 'chain.py', '--dry-run')
+    assert code == 0 and 'detect_pretrain_10_1' in out
+
+
+def test_the_tool_writes_what_there_is(cfg, chain, run_tool, tmp_path):
+    (tmp_path / 'chain.py').write_text('\n'.join(f'{key} = {value!r}' for key, value in cfg.items()))
+    chain.file.write_text(json.dumps(chain.record))
+    code, out, err = run_tool('results', tmp_path / 'chain.py', '--no-page', '--out', tmp_path / 'kept')
+    assert code == 0, err
+    assert '| 100 % of the labels | 20.0 ± 0.0 | 0.0 ± 0.0 |' in out
+    assert {file.name for file in (tmp_path / 'kept').iterdir()} == {
+        'results.md', 'results.csv', 'runs.csv', 'label_efficiency.svg', 'logs', 'configs'}
