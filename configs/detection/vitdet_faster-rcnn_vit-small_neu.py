@@ -13,10 +13,11 @@ model = dict(
         embed_dim=384,
         num_heads=6,
         rel_pos=dict(size=28),
+        bf16=True,
         init_cfg=dict(checkpoint='work_dirs/mae_vit-small-p16_neu/iter_20000.pth')),
     neck=dict(in_channels=384),
     roi_head=dict(bbox_head=dict(num_classes=6), mask_roi_extractor=None, mask_head=None))
-# mmcv's RoIAlign has no bfloat16, and no half precision at all on the CPU.
+# mmcv's RoIAlign has no bfloat16, and no half precision at all on the CPU: only the encoder has.
 optim_wrapper = dict(
     dtype='float32', paramwise_cfg=dict(layer_decay_rate=0.8), optimizer=dict(lr=1e-4, weight_decay=0.1))
 auto_scale_lr = dict(base_batch_size=16)
