@@ -17,6 +17,7 @@ stages = [
 study = dict(
     tasks=dict(classify='configs/classification/vit-tiny_neu.py'),
     starts={'pretrained': 'pretrain', 'from scratch': None},
-    scratch=dict(classify={'optim_wrapper.paramwise_cfg.layer_decay_rate': 1.0}),
+    scratch=dict(
+        classify={'optim_wrapper.paramwise_cfg.layer_decay_rate': 1.0, 'optim_wrapper.optimizer.lr': 1e-3}),
     labels=[10],
     seeds=3)

@@ -34,7 +34,7 @@ val_dataloader = dict(
         dict(type='PackInputs'),
     ]))
 test_dataloader = val_dataloader
-optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=1e-3, fused=True))
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=0.9), optimizer=dict(lr=5e-4, fused=True))
 auto_scale_lr = dict(base_batch_size=32)
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-9, by_epoch=False, begin=0, end=20),
