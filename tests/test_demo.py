@@ -303,6 +303,8 @@ def test_scores_of_single_images():
     truth, found = torch.tensor([[[0, 1, 1, 2]]]), torch.tensor([[[0, 0, 1, 3]]])
     sample = SimpleNamespace(gt_sem_seg=PixelData(data=truth), pred_sem_seg=PixelData(data=found))
     assert map_score(sample) == pytest.approx((1 / 2 + 0 + 0) / 3)  # class 3 was found where there is 2
+    sample.gt_sem_seg.data = torch.tensor([[[0, 255, 1, 255]]])
+    assert map_score(sample) == 1  # what is ignored counts neither way
 
 
 def test_extremes_are_those_of_the_first_model(images):

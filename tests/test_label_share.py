@@ -54,6 +54,17 @@ def test_classification(tmp_path):
     assert [int(dataset.get_data_info(i)['gt_label']) for i in range(len(dataset))] == [0, 0, 1, 1, 2, 2]
 
 
+def test_several_labels_and_data_sets_that_hold_others(tmp_path):
+    pytest.importorskip('mmpretrain')
+    (tmp_path / 'a.json').write_text(json.dumps(dict(metainfo=dict(classes=['x', 'y']), data_list=[
+        dict(img_path=f'{i}.jpg', gt_label=[0] if i < 15 else [0, 1]) for i in range(20)])))
+    cfg = dict(type='MultiLabelDataset', data_root=str(tmp_path), ann_file='a.json', pipeline=[])
+    dataset = build('mmpretrain', cfg, share=.2)
+    assert [len(dataset.get_data_info(i)['gt_label']) for i in range(len(dataset))] == [1, 1, 1, 2]
+    with pytest.raises(ValueError, match='not a ConcatDataset: put a LabelShare around each'):
+        build('mmpretrain', dict(type='ConcatDataset', datasets=[cfg, cfg]), share=.2)
+
+
 def test_detection_draws_by_the_first_box(tmp_path):
     pytest.importorskip('mmdet')
     images = [dict(id=i, file_name=f'{i}.jpg', width=32, height=32) for i in range(20)]

@@ -32,7 +32,7 @@ def test_order_and_places():
                 log.append(f'{name} ends')
         return run
 
-    jobs = {'a': Job(job('a')), 'b': Job(job('b'), ['a']), 'c': Job(job('c')), 'd': Job(job('d'), ['a', 'c', None])}
+    jobs = {'a': Job(job('a')), 'b': Job(job('b'), ['a']), 'c': Job(job('c')), 'd': Job(job('d'), ['a', 'c'])}
     run_jobs(jobs, [dict(number='0'), dict(number='1')], nothing)
     assert max(most) == 2 and len(log) == 8
     assert log.index('a ends') < log.index('b begins') and log.index('c ends') < log.index('d begins')
@@ -71,10 +71,14 @@ def test_an_interruption_ends_the_processes(monkeypatch):
         process.wait()
         processes.ended(process)
 
-    def interrupted(*_, **__):
-        started.wait()
-        raise SystemExit(143)
-    monkeypatch.setattr(side_by_side, 'wait', interrupted)
+    class Interrupted:
+        def put(self, _):
+            pass
+
+        def get(self):
+            started.wait()
+            raise SystemExit(143)
+    monkeypatch.setattr(side_by_side, 'SimpleQueue', Interrupted)
     begin = time.monotonic()
     with pytest.raises(SystemExit):
         run_jobs({'a': Job(sleep)}, [{}], processes.stop)
@@ -95,10 +99,15 @@ def test_shares_of_the_machine(monkeypatch):
     assert shares_of_machine(1) == [{}]
     monkeypatch.setattr(side_by_side.os, 'sched_getaffinity', lambda _: set(range(8)), raising=False)
     monkeypatch.setattr('torch.cuda.device_count', lambda: 0)
+    monkeypatch.setenv('OMP_NUM_THREADS', '5')
+    assert shares_of_machine(2) == [{}, {}]  # the user's own
+    monkeypatch.delenv('OMP_NUM_THREADS')
     assert shares_of_machine(3) == [{'OMP_NUM_THREADS': '2'}] * 3
     assert shares_of_machine(16)[0] == {'OMP_NUM_THREADS': '1'}
     monkeypatch.setattr('torch.cuda.device_count', lambda: 2)
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,7')
-    assert [place['CUDA_VISIBLE_DEVICES'] for place in shares_of_machine(3)] == ['4', '7', '4']
+    assert [place['CUDA_VISIBLE_DEVICES'] for place in shares_of_machine(2)] == ['4', '7']
+    with pytest.raises(ValueError, match='3 trainings at a time are too many for 2 GPUs'):
+        shares_of_machine(3)
     monkeypatch.delenv('CUDA_VISIBLE_DEVICES')
     assert [place['CUDA_VISIBLE_DEVICES'] for place in shares_of_machine(2)] == ['0', '1']

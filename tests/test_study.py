@@ -64,7 +64,8 @@ def test_stages(cfg, monkeypatch):
     assert all(stage['about']['seed'] == 0 for stage in stages[:8])  # a whole seed before the next one
     by_name = {stage['name']: stage for stage in stages}
     detect = by_name['detect_pretrain_10_1']
-    assert detect['init_from'] == 'pretrain' and detect['about'] == dict(start='pretrained', labels=10, seed=1)
+    assert detect['init_from'] == 'pretrain' and detect['about'] == dict(
+        task='detect', start='pretrained', labels=10, seed=1)
     assert detect['cfg_options'] == {'randomness.seed': 1, 'train_dataloader.dataset.seed': 1,
                                      'train_dataloader.dataset.share': .1}
     scratch = by_name['detect_scratch_100_0']
@@ -78,6 +79,12 @@ def test_stages(cfg, monkeypatch):
 def test_a_study_that_is_none(cfg):
     with pytest.raises(ValueError, match="x.py: study: .*unexpected keyword argument 'label'"):
         read_chain({**cfg, 'study': dict(cfg['study'], label=[1])}, (), 'x.py')
+    for changes, message in ((dict(scratch=dict(detct={})), "scratch names 'detct', which is none of the tasks cla"),
+                             (dict(labels=[300]), '300 is not a whole percentage'),
+                             (dict(labels=[1., .3]), '1.0 is not a whole percentage'),
+                             (dict(starts={'a': None, 'b': None}), 'two of them are the same')):
+        with pytest.raises(ValueError, match=f'x.py: study: .*{message}'):
+            read_chain({**cfg, 'study': {**cfg['study'], **changes}}, (), 'x.py')
     with pytest.raises(ValueError, match="starts from 'gone'"):
         read_chain({**cfg, 'study': dict(cfg['study'], starts=dict(a='gone'))}, (), 'x.py')
 
@@ -92,17 +99,40 @@ def test_rows_are_means_over_the_seeds(chain):
     assert row.spread == pytest.approx((second - first) / 2**.5)
     assert rows['box AP', 'pretrained', 100].values == {0: 20., 1: 20.}
     assert rows['box AP50', 'from scratch', 100].values == {0: 0., 1: 0.}  # nothing found
+    seconds = [chain.record[f'detect_pretrain_100_{seed}']['seconds'] for seed in (0, 1)]
+    assert rows['box AP', 'pretrained', 100].seconds == rows['box AP50', 'pretrained', 100].seconds == sum(seconds) / 2
     assert rows['box AP', 'pretrained', 10].spread is None and str(rows['box AP', 'pretrained', 10]) == '20.0'
     assert str(Row('t', 'm', 's', 10)) == '–'
 
 
+def test_two_tasks_of_one_library_stay_apart(cfg, chain):
+    cfg['study']['tasks']['find'] = cfg['study']['tasks']['detect']
+    both = Chain(read_chain(cfg, (), 'test'), cfg['work_dir'])
+    both.record = {name: chain.record[name.replace('find', 'detect')] for name in both.stages
+                   if name.replace('find', 'detect') in chain.record}
+    both.record['find_pretrain_10_0'] = dict(both.record['find_pretrain_10_0'], metrics={'coco/bbox_mAP': .9})
+    rows = {(row.task, row.metric, row.start, row.labels): row for row in read_rows(both)}
+    assert rows['find', 'box AP', 'pretrained', 10].values == {0: 90.}
+    assert rows['find', 'box AP50', 'pretrained', 10].values == {}  # not reported
+    assert rows['detect', 'box AP', 'pretrained', 10].values == {0: 20.}
+
+
+def test_masks_of_a_study_that_goes_on(chain):
+    """A detector that found nothing counts as 0; what has not finished is a dash."""
+    chain.record['detect_pretrain_10_0']['metrics']['coco/segm_mAP'] = .3
+    rows = {(row.start, row.labels): row for row in read_rows(chain) if row.metric == 'mask AP'}
+    assert rows['pretrained', 10].values == {0: 30.} and rows['from scratch', 10].values == {0: 0.}
+    assert rows['pretrained', 100].values == {}
+    assert '| 100 % of the labels | – | 0.0 ± 0.0 |' in markdown(read_rows(chain))
+
+
 def test_tables(chain):
     text = markdown(read_rows(chain))
-    assert '| Detection, box AP | pretrained | from scratch |' in text
+    assert '| Detect, box AP | pretrained | from scratch |' in text
     assert '| 100 % of the labels | 20.0 ± 0.0 | 0.0 ± 0.0 |' in text and '| 10 % of the labels | 20.0 | 0.0 |' in text
     lines = list(csv.reader(as_csv(read_rows(chain)).splitlines()))
     assert lines[0][:8] == ['task', 'metric', 'start', 'labels', 'mean', 'std', 'seed 0', 'seed 1']
-    line = next(line for line in lines if line[:4] == ['detection', 'box AP', 'pretrained', '10'])
+    line = next(line for line in lines if line[:4] == ['detect', 'box AP', 'pretrained', '10'])
     assert line[4:8] == ['20.00', '', '20.00', '']
 
 
@@ -116,13 +146,13 @@ def test_the_plot_is_the_same_for_the_same_numbers(chain):
 def test_a_chain_without_a_study(chain):
     for stage in chain.stages.values():
         stage.about = {}
-    with pytest.raises(ValueError, match='no stage of this chain says in about'):
+    with pytest.raises(ValueError, match='this chain has no study'):
         read_rows(chain)
 
 
 def test_files(chain, tmp_path):
     text = write_study(chain, tmp_path / 'out', 'configs/chains/x.py')
-    assert '13 of 17 runs' in text and '2 seeds' in text and markdown(read_rows(chain)) in text
+    assert '13 of 17 runs' in text and '1 to 2 seeds' in text and markdown(read_rows(chain)) in text
     out = tmp_path / 'out'
     runs = {line['stage']: line for line in csv.DictReader((out / 'runs.csv').open())}
     assert len(runs) == 13 and runs['detect_scratch_100_1']['changes'].startswith('randomness.seed=1')

@@ -19,7 +19,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('--gpus', type=int, default=0, metavar='N',
                         help='train each stage with N processes; default: what the chain says, or one')
     parser.add_argument('--jobs', type=int, default=1, metavar='N',
-                        help='train N stages at a time, each on a GPU of its own, or on a share of the cores')
+                        help='train N stages at a time, each on a GPU of its own or, without any, on a share of cores')
     parser.add_argument(
         '--cfg-options', nargs='+', action='extend', default=[], metavar='STAGE.KEY=VALUE',
         help='change settings of the config of a stage, as --cfg-options of tools/train.py')
@@ -35,10 +35,10 @@ def main(argv: Sequence[str]) -> None:
     args = parse_args(argv)
     from mae_plugin.utils.chain import Chain
     from mae_plugin.utils.run_config import load_config
-    from mae_plugin.utils.study import read_chain
+    from mae_plugin.utils.study import read_chain, work_dir_of
     cfg = load_config(args.chain).to_dict()
     stages = read_chain(cfg, args.cfg_options, args.chain)
-    work_dir = args.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(args.chain).stem}'
+    work_dir = args.work_dir or work_dir_of(cfg, args.chain)
     keep_traceback_in(work_dir)
     chain = Chain(stages, work_dir, args.gpus, args.rerun)
     print(chain.plan(), flush=True)

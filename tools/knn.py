@@ -67,7 +67,12 @@ def evaluate(cfg, args: argparse.Namespace) -> float:
     model.to(get_device())
     prepare_data(cfg)
     query = cfg.val_dataloader
-    bank = dict(query, dataset=dict(cfg.train_dataloader.dataset, pipeline=query.dataset.pipeline))
+    labelled = cfg.train_dataloader.dataset
+    innermost = labelled
+    while 'dataset' in innermost:  # of wrappers, as LabelShare
+        innermost = innermost.dataset
+    innermost.pipeline = query.dataset.pipeline
+    bank = dict(query, dataset=labelled)
     return knn_accuracy(model, *map(build_loader, (bank, query)), k=args.k, temperature=args.temperature,
                         feature=args.feature)
 

@@ -16,6 +16,9 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument('chain', help='the chain, as configs/chains/neu_steel_tiny.py')
     parser.add_argument('--work-dir', help="the chain's; default: as the chain says")
     parser.add_argument('--out', help='the folder to write; default: results in the work directory')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action='extend', default=[], metavar='STAGE.KEY=VALUE',
+        help='the changes that the chain was run with')
     parser.add_argument('--no-page', action='store_true', help='only tables, plot and logs: without loading a model')
     parser.add_argument('--debug', action='store_true', help='show the whole traceback of an error')
     return parser.parse_args(argv)
@@ -26,10 +29,10 @@ def main(argv: Sequence[str]) -> None:
     args = parse_args(argv)
     from mae_plugin.utils.chain import Chain
     from mae_plugin.utils.run_config import load_config
-    from mae_plugin.utils.study import read_chain
+    from mae_plugin.utils.study import read_chain, work_dir_of
     from mae_plugin.visualization.study_files import write_study
     cfg = load_config(args.chain).to_dict()
-    chain = Chain(read_chain(cfg, (), args.chain), args.work_dir or cfg['work_dir'])
+    chain = Chain(read_chain(cfg, args.cfg_options, args.chain), args.work_dir or work_dir_of(cfg, args.chain))
     if not chain.record:
         raise FileNotFoundError(f'{chain.work_dir} holds no chain.json: nothing was run there that could be shown')
     folder = Path(args.out) if args.out else chain.work_dir / 'results'

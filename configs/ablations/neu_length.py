@@ -1,4 +1,4 @@
-"""How long to pretrain on pictures of steel: an eighth to four times 38,400 images, 9 epochs.
+"""How long to pretrain on pictures of steel: a quarter of to four times 38,400 images, which are 9 epochs.
 
     python tools/ablate.py configs/ablations/neu_length.py
 """

@@ -23,3 +23,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min_ratio=5e-4, by_epoch=False, begin=100),
 ]
 train_cfg = dict(max_iters=2000, val_interval=500)  # 128,000 images: 89 epochs of 1,440
+default_hooks = dict(checkpoint=dict(interval=500))

@@ -26,3 +26,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min_ratio=1e-3, by_epoch=False, begin=250),
 ]
 train_cfg = dict(max_iters=9000, val_interval=900)  # 144,000 images: 100 epochs of 1,440
+default_hooks = dict(checkpoint=dict(interval=500))

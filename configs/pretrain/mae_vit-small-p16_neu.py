@@ -14,3 +14,4 @@ param_scheduler = [
     dict(type='CosineAnnealingLR', eta_min=0, by_epoch=False, begin=1000),
 ]
 train_cfg = dict(max_iters=20_000, val_interval=2000)  # 5.12 million images: 1,211 epochs of 4,227
+default_hooks = dict(checkpoint=dict(interval=1000))

@@ -24,3 +24,4 @@ param_scheduler = [
     dict(type='PolyLR', power=1.0, eta_min=0., by_epoch=False, begin=500),
 ]
 train_cfg = dict(max_iters=20_000, val_interval=2000)  # 320,000 images: 88 epochs of 3,630
+default_hooks = dict(checkpoint=dict(interval=1000))

@@ -16,8 +16,9 @@ def label_share(dataset: dict | BaseDataset, share: float = 1., seed: int = 0) -
     """Keep a random share of a data set of mmpretrain, mmdet or mmseg, the same one for a seed.
 
     Images are drawn from each class by itself, at least one of each; with boxes, the class is that of the first one,
-    and with label maps all images are of one class. Smaller shares of a seed are parts of larger ones, so that a curve
-    over them adds labels and exchanges none. It stands around the data set in a config, and gives the data set itself::
+    with several labels each combination is one, and with label maps all images are of one class. Smaller shares of a
+    seed are parts of larger ones, so that a curve over them adds labels and exchanges none. It stands around the data
+    set in a config, and gives the data set itself::
 
         dataset=dict(type='mae_plugin.LabelShare', share=0.1, seed=0, dataset=dict(type='CocoDataset', ...))
 
@@ -27,12 +28,15 @@ def label_share(dataset: dict | BaseDataset, share: float = 1., seed: int = 0) -
         seed: Of the choice.
 
     Raises:
-        ValueError: ``share`` is not in (0, 1].
+        ValueError: ``share`` is not in (0, 1], or the data set holds others (``ConcatDataset``).
     """
     if not 0 < share <= 1:
         raise ValueError(f'LabelShare: share={share!r} is not in (0, 1], the part of the labelled images to keep')
     if isinstance(dataset, dict):
         dataset = ALL_DATASETS.build(dataset)
+    if not isinstance(dataset, BaseDataset):
+        raise ValueError(f'LabelShare takes a data set with annotations of its own, not a {type(dataset).__name__}: '
+                         'put a LabelShare around each of those that it holds')
     if share < 1:
         dataset.full_init()
         classes = [_class_of(dataset.get_data_info(i)) for i in range(len(dataset))]
@@ -60,4 +64,6 @@ def _class_of(info: dict) -> Any:
     if 'instances' in info:
         return next((instance.get('bbox_label') for instance in info['instances']), None)
     label = info.get('gt_label')
+    if isinstance(label, list | tuple):  # of several labels: which of them there are
+        return tuple(label)
     return label if isinstance(label, int | str | None) else int(label)  # of NumPy

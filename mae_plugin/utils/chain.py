@@ -221,7 +221,7 @@ class Chain:
             for name, stage in self.stages.items():
                 def run(place, stage=stage):
                     self._finish_stage(stage, _Launcher(processes, place, lock))
-                work[name] = Job(run, list(work) if stage.command else [*barrier, stage.init_from])
+                work[name] = Job(run, list(work) if stage.command else {*barrier, *filter(None, [stage.init_from])})
                 barrier = [name] if stage.command else barrier
             run_jobs(work, shares_of_machine(jobs), processes.stop)
 

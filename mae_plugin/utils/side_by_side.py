@@ -4,8 +4,10 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from queue import SimpleQueue
+
+_PATIENCE = 10.  # seconds for interrupted jobs to note how far they came
 
 
 @dataclass
@@ -32,22 +34,35 @@ def run_jobs(jobs: Mapping[str, Job], places: Sequence[dict[str, str]], stop: Ca
         stop: Ends what the running jobs wait for; called if this call is itself interrupted.
     """
     waiting, free, errors = dict(jobs), list(places), []
-    running: dict[Future, tuple[str, dict[str, str]]] = {}
-    with ThreadPoolExecutor(len(places)) as pool:
+    running: dict[str, threading.Thread] = {}
+    ended: SimpleQueue = SimpleQueue()
+
+    def work(name: str, job: Job, place: dict[str, str]) -> None:
         try:
-            while running or waiting and not errors:
-                unfinished = {*waiting, *(name for name, _ in running.values())}
-                ready = [] if errors else [name for name in waiting if unfinished.isdisjoint(waiting[name].after)]
-                for name in ready[:len(free)]:
-                    place = free.pop(0)
-                    running[pool.submit(waiting.pop(name).run, place)] = name, place
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    free.append(running.pop(future)[1])
-                    if future.exception():
-                        errors.append(future.exception())
-        except BaseException:
-            stop()
-            raise
+            job.run(place)
+            error = None
+        except BaseException as caught:
+            error = caught
+        ended.put((name, place, error))
+
+    try:
+        while running or waiting and not errors:
+            ready = [] if errors else [name for name in waiting if not {*waiting, *running} & {*waiting[name].after}]
+            for name in ready[:len(free)]:
+                # A daemon, for an interrupted job may wait for the output of processes that its own one has left.
+                running[name] = threading.Thread(
+                    target=work, args=(name, waiting.pop(name), free.pop(0)), daemon=True)
+                running[name].start()
+            name, place, error = ended.get()
+            running.pop(name).join()
+            free.append(place)
+            if error:
+                errors.append(error)
+    except BaseException:
+        stop()
+        for thread in running.values():
+            thread.join(_PATIENCE)
+        raise
     if errors:
         raise errors[0]
 
@@ -55,16 +70,23 @@ def run_jobs(jobs: Mapping[str, Job], places: Sequence[dict[str, str]], stop: Ca
 def shares_of_machine(number: int) -> list[dict[str, str]]:
     """Environment variables that give each of ``number`` jobs its share of the GPUs, or of the CPU's cores.
 
-    A job gets one GPU, so ``number`` should not exceed them; on the CPU it gets as many threads as it has cores. One
-    job has the machine for itself, and is told nothing.
+    A job gets one GPU; on the CPU it gets as many threads as it has cores, unless ``OMP_NUM_THREADS`` says otherwise.
+    One job has the machine for itself, and is told nothing.
+
+    Raises:
+        ValueError: There are GPUs, but fewer than ``number``.
     """
     if number == 1:
         return [{}]
     import torch
     gpus = torch.cuda.device_count()
     if gpus:
+        if number > gpus:
+            raise ValueError(f'{number} trainings at a time are too many for {gpus} GPUs: each has one of its own')
         visible = os.environ.get('CUDA_VISIBLE_DEVICES', ','.join(map(str, range(gpus)))).split(',')
-        return [{'CUDA_VISIBLE_DEVICES': visible[i % gpus]} for i in range(number)]
+        return [{'CUDA_VISIBLE_DEVICES': visible[i]} for i in range(number)]
+    if 'OMP_NUM_THREADS' in os.environ:
+        return [{}] * number
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
     return [{'OMP_NUM_THREADS': str(max(1, cores // number))}] * number
 

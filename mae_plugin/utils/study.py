@@ -8,6 +8,7 @@ A chain (:mod:`mae_plugin.utils.chain`) with a ``study`` has these stages after 
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mae_plugin.utils.chain import Stage, read_stages
@@ -23,9 +24,14 @@ def read_chain(cfg: Mapping[str, Any], options: Sequence[str], source: str) -> l
     if study:
         try:
             stages = [*(stages or ()), *label_study(**study)]
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f'{source}: study: {error}') from error
     return read_stages(stages, options, source)
+
+
+def work_dir_of(cfg: Mapping[str, Any], source: str) -> str:
+    """Where the chain config ``source`` is run, unless the command line says otherwise."""
+    return cfg.get('work_dir') or f'work_dirs/{Path(source).stem}'
 
 
 def label_study(tasks: Mapping[str, str], starts: Mapping[str, str | None], labels: Sequence[int] = (100, 30, 10),
@@ -39,7 +45,18 @@ def label_study(tasks: Mapping[str, str], starts: Mapping[str, str | None], labe
         labels: Shares of the labelled images, in percent.
         seeds: How many; a seed draws the labels, the weights that are not pretrained, and the order of the images.
         scratch: Task to settings of its runs from random weights, where they differ from fine-tuning.
+
+    Raises:
+        ValueError: ``scratch`` names no task, ``labels`` are no whole percents, or two starts are the same.
     """
+    unknown = [task for task in scratch or () if task not in tasks]
+    if unknown:
+        raise ValueError(f'scratch names {unknown[0]!r}, which is none of the tasks {", ".join(tasks)}')
+    wrong = [percent for percent in labels if not isinstance(percent, int) or not 1 <= percent <= 100]
+    if wrong:
+        raise ValueError(f'labels={list(labels)}: {wrong[0]} is not a whole percentage from 1 to 100')
+    if len({parent or 'scratch' for parent in starts.values()}) < len(starts):
+        raise ValueError(f'starts={dict(starts)}: two of them are the same; random weights are called scratch')
     stages = []
     for seed in range(seeds):
         for percent in labels:
@@ -52,5 +69,5 @@ def label_study(tasks: Mapping[str, str], starts: Mapping[str, str | None], labe
                     stages.append(dict(
                         name=re.sub(r'\W+', '-', f'{task}_{parent or "scratch"}_{percent}_{seed}'),
                         config=config, cfg_options=options, init_from=parent,
-                        about=dict(start=start, labels=percent, seed=seed)))
+                        about=dict(task=task, start=start, labels=percent, seed=seed)))
     return stages

@@ -4,10 +4,15 @@ import matplotlib
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from mae_plugin.models import PlainViT
 from mae_plugin.visualization.pictures import photo
+
+
+def can_be_shown(backbone: nn.Module) -> bool:
+    """Whether :func:`class_attention` serves ``backbone``: PlainViT with class token, without relative positions."""
+    return isinstance(backbone, PlainViT) and backbone.with_cls_token and backbone.blocks[-1].attn.rel_pos is None
 
 
 @torch.no_grad()
@@ -23,16 +28,15 @@ def class_attention(backbone: PlainViT, imgs: Tensor) -> Tensor:
     Raises:
         ValueError: The backbone has no class token, or relative positions, which are left out here.
     """
-    attention = backbone.blocks[-1].attn
-    if not backbone.with_cls_token or attention.rel_pos is not None:
-        raise ValueError('attention maps are those of a class token, without relative positions')
-    tokens = []
+    if not can_be_shown(backbone):
+        raise ValueError('attention maps are those of a class token of PlainViT, without relative positions')
+    attention, tokens = backbone.blocks[-1].attn, []
     handle = attention.register_forward_pre_hook(lambda module, inputs: tokens.append(inputs[0]))
     try:
         backbone(imgs)
     finally:
         handle.remove()
-    q, k, _ = attention.qkv(tokens[0]).unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
+    q, k, _ = attention.qkv(tokens[0].float()).unflatten(2, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
     weights = (q[:, :, :1] @ k.transpose(2, 3) * q.size(-1)**-0.5).softmax(dim=-1)
     grid = [size // patch for size, patch in zip(imgs.shape[2:], backbone.patch_size, strict=True)]
     return weights[:, :, 0, 1:].unflatten(2, grid)

@@ -106,9 +106,13 @@ def box_score(sample: Any) -> float:
 
 
 def map_score(sample: Any) -> float:
-    """Of a segmented image: IoU, averaged over the classes that are there or were found, but for class 0 alone."""
+    """Of a segmented image: IoU, averaged over the classes that are there or were found, but for class 0 alone.
+
+    Pixels of class 255, which mmseg ignores, count neither way.
+    """
     truth, found = (np.asarray(each.data[0].cpu()) for each in (sample.gt_sem_seg, sample.pred_sem_seg))
-    classes = {*np.unique(truth), *np.unique(found)} - {0, 255}
+    truth, found = truth[truth != 255], found[truth != 255]
+    classes = {*np.unique(truth), *np.unique(found)} - {0}
     ious = [((truth == label) & (found == label)).sum() / ((truth == label) | (found == label)).sum()
             for label in classes]
     return float(np.mean(ious)) if ious else 1.

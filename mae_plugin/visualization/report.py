@@ -17,7 +17,7 @@ from mae_plugin.visualization.pictures import Sheet, Tile
 from mae_plugin.visualization.results import Row, StageRun, number
 from mae_plugin.visualization.sheets import make_sheets
 from mae_plugin.visualization.study import Row as StudyRow
-from mae_plugin.visualization.study import read_rows, study_svg
+from mae_plugin.visualization.study import read_rows, said_of_seeds, study_svg
 from mae_plugin.visualization.style import STYLE
 
 _PACKAGES = ('torch', 'torchvision', 'timm', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
@@ -59,7 +59,7 @@ def render(runs: Sequence[StageRun], sheets: dict[str, Sheet], plots: Sequence[P
     """
     rows = results.compare(runs)
     sentences = results.verdicts(rows)
-    sections = [_header(runs, rows, sentences)]
+    sections = [_header(runs, rows, sentences, _STUDY if study else _PAIR)]
     if study:
         sections.append(_study(study))
     sections += [_pictures('', sheets[name]) for name in ('pretraining', 'attention') if name in sheets]
@@ -105,7 +105,14 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _header(runs: Sequence[StageRun], rows: Sequence[Row], sentences: dict[str, str]) -> str:
+# What is compared with what.
+_PAIR = ('Each task has a twin <span class="scratch">from scratch</span>: the same network, data, recipe, seed and '
+         'number of iterations, but random weights to start from.')
+_STUDY = ('Each task was also trained <span class="scratch">from scratch</span>, with the same network, data and '
+          'number of iterations, but random weights to start from.')
+
+
+def _header(runs: Sequence[StageRun], rows: Sequence[Row], sentences: dict[str, str], compared: str) -> str:
     items = ''.join(f'<li><b>{escape(task.capitalize())}.</b> {escape(sentence)}</li>'
                     for task, sentence in sentences.items())
     return f"""
@@ -113,9 +120,8 @@ def _header(runs: Sequence[StageRun], rows: Sequence[Row], sentences: dict[str, 
 <div class="top">
 <div>
 <p>A vision transformer learned to fill in the hidden patches of images without labels.
-<span class="mae">With MAE</span>, that one checkpoint starts every task. Each task has a twin
-<span class="scratch">from scratch</span>: the same network, data, recipe, seed and number of iterations, but random
-weights to start from. The cost of pretraining comes on top of these equal budgets.</p>
+<span class="mae">With MAE</span>, that one checkpoint starts every task. {compared} The cost of pretraining comes on
+top of these equal budgets.</p>
 <p>{escape(results.pretraining_summary(runs))}</p>
 <ul>{items}</ul>
 </div>
@@ -151,12 +157,11 @@ def _study(rows: Sequence[StudyRow]) -> str:
         lines += [f'<tr><td>{labels} % of the labels</td>'
                   f'{"".join(f"<td>{escape(str(mine[labels, start]))}</td>" for start in starts)}</tr>'
                   for labels in dict.fromkeys(labels for labels, _ in mine)]
-    seeds = max(len(row.values) for row in rows)
-    spread = f'Mean ± standard deviation of {seeds} seeds' if seeds > 1 else 'One seed'
     return f"""
 <h2>With how many labels</h2>
 <div class="wide results"><table>
-<caption>In percent. {spread}; every run of a task has the same number of iterations.</caption>
+<caption>In percent; {said_of_seeds(rows)}. Runs of a task have the same number of iterations; those from scratch may
+have rates of their own. Pictures, curves and sentences of this page are of the first run of each kind.</caption>
 {''.join(lines)}</table></div>
 <figure><div class="wide paper">{study_svg(rows)}</div></figure>"""
 

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from mmengine.dataset import pseudo_collate
 
-from mae_plugin.models import PlainViT
-from mae_plugin.visualization.attention_maps import class_attention, draw_attention
+from mae_plugin.visualization.attention_maps import can_be_shown, class_attention, draw_attention
 from mae_plugin.visualization.pictures import Sheet, Tile, draw_objects, draw_segments, legend, photo
 from mae_plugin.visualization.predictions import (
     Predictor,
@@ -34,7 +33,7 @@ def make_sheets(runs: Sequence[StageRun]) -> dict[str, Sheet]:
     if pretraining and pretraining.finished:
         predictor = Predictor(pretraining, 8)
         sheets['pretraining'] = reconstruction_sheet(predictor)
-        if isinstance(predictor.model.backbone, PlainViT):
+        if can_be_shown(predictor.model.backbone):
             sheets['attention'] = attention_sheet(predictor)
     for task, (make, count, score) in _MAKERS.items():
         pair = {name: find(runs, task, name == 'with MAE') for name in ('with MAE', 'from scratch')}

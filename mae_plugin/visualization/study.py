@@ -14,7 +14,7 @@ from mae_plugin.utils.chain import Chain
 from mae_plugin.visualization.curves import MAE, SCRATCH
 from mae_plugin.visualization.results import METRICS, TASKS
 
-_COLOURS = (MAE, '#5f9c6b', '#8a5fb0', '#777')  # of starts with pretraining; the last one is that from scratch
+_COLOURS = (MAE, '#5f9c6b', '#8a5fb0', '#777')  # of starts with pretraining
 
 
 @dataclass
@@ -22,20 +22,22 @@ class Row:
     """One metric of one task, start and share of the labels.
 
     Args:
-        task: One of :data:`~mae_plugin.visualization.results.TASKS`.
+        task: As the study calls it.
         metric: Its name.
-        start: What the network starts from.
+        start: What the network starts from, as the study calls it.
         labels: Share of the labelled images, in percent.
+        from_scratch: It starts from random weights.
         values: Seed to percent.
-        seconds: Mean wall time of a run.
+        times: Seed to seconds of wall time.
     """
 
     task: str
     metric: str
     start: str
     labels: int
+    from_scratch: bool = False
     values: dict[int, float] = field(default_factory=dict)
-    seconds: float | None = None
+    times: dict[int, float] = field(default_factory=dict)
 
     @property
     def mean(self) -> float | None:
@@ -47,6 +49,11 @@ class Row:
         """Standard deviation of a sample over the seeds; None for fewer than two."""
         return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
 
+    @property
+    def seconds(self) -> float | None:
+        """Wall time of a run, the mean over the seeds; None before the first has finished."""
+        return statistics.mean(self.times.values()) if self.times else None
+
     def __str__(self) -> str:
         if self.mean is None:
             return '–'
@@ -56,28 +63,31 @@ class Row:
 def read_rows(chain: Chain) -> list[Row]:
     """What the stages of a study have reached, in their order; those that have not finished give no value.
 
+    A run that did not report a metric has no value for it; but a detector that found nothing has an AP of 0.
+
     Raises:
         ValueError: No stage of the chain has an ``about``.
     """
+    stages = {name: stage for name, stage in chain.stages.items() if stage.about}
+    if not stages:
+        raise ValueError('this chain has no study, which says what to compare: see docs/studies.md')
+    reported = {(stage.about['task'], key) for name, stage in stages.items()
+                for key in chain.record.get(name, {}).get('metrics', ())}
     rows: dict[tuple, Row] = {}
-    times: dict[tuple, list[float]] = {}
-    for name, stage in chain.stages.items():
-        if not stage.about:
-            continue
-        record = chain.record.get(name, {})
-        task = TASKS[chain.configs[name].default_scope]
-        start, labels, seed = (stage.about[key] for key in ('start', 'labels', 'seed'))
-        for key, metric, factor in METRICS[task]:
-            if key == 'coco/segm_mAP' and key not in record.get('metrics', ()):
+    for name, stage in stages.items():
+        kind, record = TASKS[chain.configs[name].default_scope], chain.record.get(name, {})
+        task, start, labels, seed = (stage.about[key] for key in ('task', 'start', 'labels', 'seed'))
+        for key, metric, factor in METRICS[kind]:
+            if key == 'coco/segm_mAP' and (task, key) not in reported:  # a detector without masks
                 continue
-            row = rows.setdefault((task, metric, start, labels), Row(task, metric, start, labels))
-            if record.get('status') == 'finished':
-                # mmdet reports nothing at all when nothing was found, which is an AP of 0
-                row.values[seed] = factor * record['metrics'].get(key, 0.)
-                times.setdefault((task, start, labels), []).append(record['seconds'])
-                row.seconds = statistics.mean(times[task, start, labels])
-    if not rows:
-        raise ValueError('no stage of this chain says in about=dict(start=, labels=, seed=) what it compares')
+            row = rows.setdefault((task, metric, start, labels),
+                                  Row(task, metric, start, labels, from_scratch=stage.init_from is None))
+            if record.get('status') != 'finished':
+                continue
+            row.times[seed] = record['seconds']
+            metrics = record['metrics']
+            if key in metrics or kind == 'detection' and not metrics:
+                row.values[seed] = factor * metrics.get(key, 0.)
     return list(rows.values())
 
 
@@ -92,6 +102,15 @@ def markdown(rows: Sequence[Row]) -> str:
                   for labels in dict.fromkeys(labels for labels, _ in mine)]
         parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
     return '\n\n'.join(parts) + '\n'
+
+
+def said_of_seeds(rows: Sequence[Row]) -> str:
+    """How many seeds the numbers are of, in words."""
+    numbers = sorted({len(row.values) for row in rows if row.values}) or [0]
+    if numbers[-1] < 2:
+        return 'one seed, so without a spread'
+    fewer = f'{numbers[0]} to ' if numbers[0] < numbers[-1] else ''
+    return f'mean ± standard deviation of {fewer}{numbers[-1]} seeds'
 
 
 def as_csv(rows: Sequence[Row]) -> str:
@@ -116,7 +135,8 @@ def study_svg(rows: Sequence[Row]) -> str:
     """
     metrics = list(dict.fromkeys((row.task, row.metric) for row in rows))
     starts = list(dict.fromkeys(row.start for row in rows))
-    colours = {start: SCRATCH if 'scratch' in start else _COLOURS[i % len(_COLOURS)] for i, start in enumerate(starts)}
+    scratch = {row.start for row in rows if row.from_scratch}
+    colours = {start: SCRATCH if start in scratch else _COLOURS[i % len(_COLOURS)] for i, start in enumerate(starts)}
     with matplotlib.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': ''}):  # the same file for the same numbers
         figure = Figure(figsize=(3.1 * len(metrics), 3.2), layout='constrained')
         for axes, (task, metric) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):

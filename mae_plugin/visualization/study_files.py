@@ -8,7 +8,7 @@ from pathlib import Path
 from mae_plugin.utils.chain import Chain
 from mae_plugin.visualization.curves import read_scalars
 from mae_plugin.visualization.report import environment
-from mae_plugin.visualization.study import as_csv, markdown, read_rows, study_svg
+from mae_plugin.visualization.study import as_csv, markdown, read_rows, said_of_seeds, study_svg
 
 _LINES = 20  # of the training loss in a log
 
@@ -36,7 +36,8 @@ def write_study(chain: Chain, folder: Path, source: str) -> str:
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / 'results.csv').write_text(as_csv(rows))
     (folder / 'label_efficiency.svg').write_text(study_svg(rows))
-    finished = [name for name in chain.stages if chain.record.get(name, {}).get('status') == 'finished']
+    finished = [name for name, stage in chain.stages.items()
+                if stage.config and chain.record.get(name, {}).get('status') == 'finished']
     (folder / 'runs.csv').write_text(_runs(chain, finished))
     for name in finished:
         (folder / 'logs' / f'{name}.csv').write_text(_log(chain.work_dir / name))
@@ -44,13 +45,11 @@ def write_study(chain: Chain, folder: Path, source: str) -> str:
         kept, dumped = folder / 'configs' / config, chain.work_dir / name / config
         if name == next(other for other in finished if Path(chain.stages[other].config).name == config):
             kept.write_text(dumped.read_text())
-    seeds = max((len(row.values) for row in rows), default=0)
     hours = sum(chain.record[name]['seconds'] for name in finished) / 3600
     facts = environment()
-    text = (f'`{source}`: {len(finished)} of {len(chain.stages)} runs, {hours:.1f} hours of wall time added up, on '
-            f'{facts["machine"]}; {facts["software"]}. '
-            f'{f"Mean ± standard deviation of {seeds} seeds" if seeds > 1 else "One seed, so no spread"}, in percent.'
-            f'\n\n{markdown(rows)}')
+    text = (f'`{source}`: {len(finished)} of {len(chain.configs)} runs have finished, {hours:.1f} hours of wall time '
+            f'added up. In percent; {said_of_seeds(rows)}. The table was made on {facts["machine"]}; '
+            f'{facts["software"]}.\n\n{markdown(rows)}')
     (folder / 'results.md').write_text(text, encoding='utf-8')
     return text
 
@@ -63,10 +62,10 @@ def _runs(chain: Chain, names: list[str]) -> str:
     for name in names:
         stage, record = chain.stages[name], chain.record[name]
         metrics = ' '.join(f'{key}={value:.4f}' for key, value in record['metrics'].items())
-        writer.writerow([name, stage.config, stage.init_from or '',
-                         shlex.join(f'{key}={value}' for key, value in stage.cfg_options.items()),
-                         chain.configs[name].train_cfg.max_iters, record['images_seen'], record['seconds'], metrics,
-                         record['checkpoint_sha256'], record['inputs_sha256']])
+        changes = [f'{key}={value}' for key, value in stage.cfg_options.items()]
+        writer.writerow([name, stage.config, stage.init_from or '', shlex.join(changes), chain.amount(stage)[0],
+                         record['images_seen'], record['seconds'], metrics, record['checkpoint_sha256'],
+                         record['inputs_sha256']])
     return file.getvalue()
 
 
