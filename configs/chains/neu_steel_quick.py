@@ -1,4 +1,4 @@
-"""The smallest row of docs/results.md, in a quarter of an hour on two CPU cores.
+"""The smallest row of docs/results.md, in about ten minutes on two CPU cores.
 
     python tools/chain.py configs/chains/neu_steel_quick.py --jobs 2
     python tools/results.py configs/chains/neu_steel_quick.py --no-page
