@@ -51,7 +51,7 @@ def chain(cfg, monkeypatch):
         folder.mkdir(parents=True)
         log = [dict(lr=1., loss=1 / step, step=step) for step in range(1, 51)] + [dict(step=50, **metrics)]
         (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, log)))
-        chain.configs[name].dump(str(chain.work_dir / name / stage.config.rpartition('/')[2]))
+        (chain.work_dir / name / 'chain_inputs.json').write_text(json.dumps(chain.inputs(stage)))
         chain.record[name] = dict(
             status='finished', seconds=60. + i, metrics=metrics, images_seen=200, checkpoint=f'{name}/x.pth',
             checkpoint_sha256='f00d' * 16, inputs_sha256='beef' * 16)
@@ -161,6 +161,7 @@ def test_files(chain, tmp_path):
     assert log[0] == 'iteration,quantity,value' and '50,loss,0.02' in log and len(log) < 25
     assert any(line.startswith('50,accuracy/top1,') for line in log)
     assert load_config(out / 'configs' / 'cls.py').train_cfg.max_iters == 50
+    assert str(tmp_path) not in (out / 'configs' / 'cls.py').read_text()
     assert write_study(chain, out, 'configs/chains/x.py') == text  # again, over the files
 
 

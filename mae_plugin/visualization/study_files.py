@@ -2,8 +2,11 @@
 
 import csv
 import io
+import json
 import shlex
 from pathlib import Path
+
+from mmengine.config import Config
 
 from mae_plugin.utils.chain import Chain
 from mae_plugin.visualization.curves import read_scalars
@@ -21,7 +24,8 @@ def write_study(chain: Chain, folder: Path, source: str) -> str:
         results.md  results.csv  label_efficiency.svg
         runs.csv            a line for each run
         logs/STAGE.csv      training loss and validations
-        configs/NAME.py     the whole config of the first run of each config file; what others change is in runs.csv
+        configs/NAME.py     the whole config of the first run of each config file, without the paths of one machine; what
+                            others change is in runs.csv
 
     Args:
         chain: The study.
@@ -39,12 +43,13 @@ def write_study(chain: Chain, folder: Path, source: str) -> str:
     finished = [name for name, stage in chain.stages.items()
                 if stage.config and chain.record.get(name, {}).get('status') == 'finished']
     (folder / 'runs.csv').write_text(_runs(chain, finished))
+    firsts = {}
     for name in finished:
         (folder / 'logs' / f'{name}.csv').write_text(_log(chain.work_dir / name))
-        config = Path(chain.stages[name].config).name
-        kept, dumped = folder / 'configs' / config, chain.work_dir / name / config
-        if name == next(other for other in finished if Path(chain.stages[other].config).name == config):
-            kept.write_text(dumped.read_text())
+        firsts.setdefault(Path(chain.stages[name].config).name, name)
+    for config, name in firsts.items():  # what went in, by the hash in runs.csv
+        inputs = json.loads((chain.work_dir / name / 'chain_inputs.json').read_text())
+        Config(inputs['config']).dump(str(folder / 'configs' / config))
     hours = sum(chain.record[name]['seconds'] for name in finished) / 3600
     facts = environment()
     text = (f'`{source}`: {len(finished)} of {len(chain.configs)} runs have finished, {hours:.1f} hours of wall time '

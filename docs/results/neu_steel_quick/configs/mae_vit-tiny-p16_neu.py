@@ -20,10 +20,10 @@ custom_hooks = [
                     dict(
                         backend='pillow',
                         interpolation='bicubic',
-                        scale=(
+                        scale=[
                             128,
                             128,
-                        ),
+                        ],
                         type='mmpretrain.Resize'),
                     dict(type='mmpretrain.PackInputs'),
                 ],
@@ -49,10 +49,10 @@ custom_hooks = [
                     dict(
                         backend='pillow',
                         interpolation='bicubic',
-                        scale=(
+                        scale=[
                             128,
                             128,
-                        ),
+                        ],
                         type='mmpretrain.Resize'),
                     dict(type='mmpretrain.PackInputs'),
                 ],
@@ -81,18 +81,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     throughput=dict(mfu=None, type='mae_plugin.ThroughputHook'),
     timer=dict(type='IterTimerHook'))
-env_cfg = dict(
-    cudnn_benchmark=False,
-    dist_cfg=dict(backend='nccl'),
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
-launcher = 'none'
 load_from = None
-log_level = 'INFO'
-log_processor = dict(
-    by_epoch=False,
-    mean_pattern='^[^/]*(loss|time|grad_norm)',
-    type='LogProcessor',
-    window_size=50)
 model = dict(
     backbone=dict(
         depth=12,
@@ -135,10 +124,10 @@ optim_wrapper = dict(
     constructor='mae_plugin.GroupedOptimWrapperConstructor',
     dtype='bfloat16',
     optimizer=dict(
-        betas=(
+        betas=[
             0.9,
             0.95,
-        ),
+        ],
         fused=True,
         lr=0.0008,
         type='AdamW',
@@ -155,7 +144,6 @@ prepare_data = dict(
     seg='data/neu_seg.tar',
     type='neu')
 randomness = dict(diff_rank_seed=True, seed=0)
-resume = False
 test_cfg = dict()
 test_dataloader = dict(
     batch_size=32,
@@ -165,13 +153,11 @@ test_dataloader = dict(
         holdout=0,
         max_images=5000,
         pipeline=[
-            dict(size=128, type='mae_plugin.ResizeCenterCrop'),
+            dict(size=None, type='mae_plugin.ResizeCenterCrop'),
             dict(type='mae_plugin.PackUnlabelled'),
         ],
         split='train',
         type='mae_plugin.UnlabelledImages'),
-    num_workers=0,
-    persistent_workers=False,
     sampler=dict(shuffle=False, type='DefaultSampler'))
 test_evaluator = dict(type='mae_plugin.MaskedReconstruction')
 train_cfg = dict(
@@ -188,20 +174,17 @@ train_dataloader = dict(
         mode='fast',
         pipeline=[
             dict(
-                scale=(
+                scale=[
                     0.2,
                     1.0,
-                ),
-                size=128,
+                ],
+                size=None,
                 type='mae_plugin.KeyedRandomResizedCrop'),
             dict(type='mae_plugin.KeyedRandomFlip'),
             dict(type='mae_plugin.PackUnlabelled'),
         ],
         split='train',
         type='mae_plugin.UnlabelledImages'),
-    num_workers=0,
-    persistent_workers=False,
-    pin_memory=True,
     sampler=dict(type='mae_plugin.KeyedSampler'))
 val_cfg = dict()
 val_dataloader = dict(
@@ -212,17 +195,10 @@ val_dataloader = dict(
         holdout=0,
         max_images=5000,
         pipeline=[
-            dict(size=128, type='mae_plugin.ResizeCenterCrop'),
+            dict(size=None, type='mae_plugin.ResizeCenterCrop'),
             dict(type='mae_plugin.PackUnlabelled'),
         ],
         split='train',
         type='mae_plugin.UnlabelledImages'),
-    num_workers=0,
-    persistent_workers=False,
     sampler=dict(shuffle=False, type='DefaultSampler'))
 val_evaluator = dict(type='mae_plugin.MaskedReconstruction')
-visualizer = dict(
-    type='Visualizer', vis_backends=[
-        dict(type='LocalVisBackend'),
-    ])
-work_dir = 'work_dirs/neu_steel_quick/pretrain'

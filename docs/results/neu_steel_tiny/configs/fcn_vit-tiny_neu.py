@@ -20,18 +20,7 @@ default_hooks = dict(
     throughput=dict(mfu=None, type='mae_plugin.ThroughputHook'),
     timer=dict(type='IterTimerHook'))
 default_scope = 'mmseg'
-env_cfg = dict(
-    cudnn_benchmark=False,
-    dist_cfg=dict(backend='nccl'),
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
-launcher = 'none'
 load_from = None
-log_level = 'INFO'
-log_processor = dict(
-    by_epoch=False,
-    mean_pattern='^[^/]*(loss|time|grad_norm)',
-    type='LogProcessor',
-    window_size=50)
 model = dict(
     auxiliary_head=None,
     backbone=dict(
@@ -40,12 +29,11 @@ model = dict(
         drop_path_rate=0.0,
         embed_dim=192,
         img_size=128,
-        init_cfg=dict(
-            checkpoint=
-            '/work/main/work_dirs/neu_steel_tiny/pretrain/iter_12000.pth',
-            type='mae_plugin.MAEPretrained'),
+        init_cfg=dict(checkpoint='', type='mae_plugin.MAEPretrained'),
         num_heads=3,
-        out_indices=(11, ),
+        out_indices=[
+            11,
+        ],
         out_type='featmap',
         patch_size=16,
         rel_pos=None,
@@ -59,10 +47,10 @@ model = dict(
         ],
         pad_val=0,
         seg_pad_val=255,
-        size=(
+        size=[
             160,
             160,
-        ),
+        ],
         std=[
             58.395,
             57.12,
@@ -90,7 +78,9 @@ model = dict(
         extra_level=False,
         in_channels=192,
         out_channels=64,
-        scales=(4, ),
+        scales=[
+            4,
+        ],
         type='mae_plugin.SimpleFeaturePyramid'),
     test_cfg=dict(mode='whole'),
     train_cfg=dict(),
@@ -106,10 +96,10 @@ optim_wrapper = dict(
     constructor='mae_plugin.LayerDecayOptimWrapperConstructor',
     dtype='bfloat16',
     optimizer=dict(
-        betas=(
+        betas=[
             0.9,
             0.999,
-        ),
+        ],
         fused=True,
         lr=0.001,
         type='AdamW',
@@ -126,7 +116,6 @@ prepare_data = dict(
     seg='data/neu_seg.tar',
     type='neu')
 randomness = dict(diff_rank_seed=True, seed=0)
-resume = False
 test_cfg = dict()
 test_dataloader = dict(
     batch_size=16,
@@ -135,12 +124,12 @@ test_dataloader = dict(
             img_path='images/test', seg_map_path='annotations/test'),
         data_root='data/neu/segmentation',
         metainfo=dict(
-            classes=(
+            classes=[
                 'background',
                 'inclusion',
                 'patches',
                 'scratches',
-            ),
+            ],
             palette=[
                 [
                     0,
@@ -165,16 +154,14 @@ test_dataloader = dict(
             ]),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(keep_ratio=True, scale=(
+            dict(keep_ratio=True, scale=[
                 160,
                 160,
-            ), type='Resize'),
+            ], type='Resize'),
             dict(type='LoadAnnotations'),
             dict(type='PackSegInputs'),
         ],
         type='BaseSegDataset'),
-    num_workers=0,
-    persistent_workers=False,
     sampler=dict(shuffle=False, type='DefaultSampler'))
 test_evaluator = dict(
     iou_metrics=[
@@ -189,12 +176,12 @@ train_dataloader = dict(
                 img_path='images/train', seg_map_path='annotations/train'),
             data_root='data/neu/segmentation',
             metainfo=dict(
-                classes=(
+                classes=[
                     'background',
                     'inclusion',
                     'patches',
                     'scratches',
-                ),
+                ],
                 palette=[
                     [
                         0,
@@ -221,24 +208,20 @@ train_dataloader = dict(
                 dict(type='LoadImageFromFile'),
                 dict(type='LoadAnnotations'),
                 dict(
-                    ignore_index=255,
-                    num_classes=4,
-                    type='mae_plugin.CheckLabelMap'),
-                dict(
                     keep_ratio=True,
-                    ratio_range=(
+                    ratio_range=[
                         0.75,
                         1.5,
-                    ),
-                    scale=(
+                    ],
+                    scale=[
                         160,
                         160,
-                    ),
+                    ],
                     type='RandomResize'),
-                dict(crop_size=(
+                dict(crop_size=[
                     160,
                     160,
-                ), type='RandomCrop'),
+                ], type='RandomCrop'),
                 dict(direction='horizontal', prob=0.5, type='RandomFlip'),
                 dict(direction='vertical', prob=0.5, type='RandomFlip'),
                 dict(type='PackSegInputs'),
@@ -247,8 +230,6 @@ train_dataloader = dict(
         seed=0,
         share=1.0,
         type='mae_plugin.LabelShare'),
-    num_workers=0,
-    persistent_workers=False,
     sampler=dict(shuffle=True, type='InfiniteSampler'))
 val_cfg = dict()
 val_dataloader = dict(
@@ -258,12 +239,12 @@ val_dataloader = dict(
             img_path='images/test', seg_map_path='annotations/test'),
         data_root='data/neu/segmentation',
         metainfo=dict(
-            classes=(
+            classes=[
                 'background',
                 'inclusion',
                 'patches',
                 'scratches',
-            ),
+            ],
             palette=[
                 [
                     0,
@@ -288,27 +269,16 @@ val_dataloader = dict(
             ]),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(keep_ratio=True, scale=(
+            dict(keep_ratio=True, scale=[
                 160,
                 160,
-            ), type='Resize'),
+            ], type='Resize'),
             dict(type='LoadAnnotations'),
-            dict(
-                ignore_index=255,
-                num_classes=4,
-                type='mae_plugin.CheckLabelMap'),
             dict(type='PackSegInputs'),
         ],
         type='BaseSegDataset'),
-    num_workers=0,
-    persistent_workers=False,
     sampler=dict(shuffle=False, type='DefaultSampler'))
 val_evaluator = dict(
     iou_metrics=[
         'mIoU',
     ], type='IoUMetric')
-visualizer = dict(
-    type='Visualizer', vis_backends=[
-        dict(type='LocalVisBackend'),
-    ])
-work_dir = '/work/main/work_dirs/neu_steel_tiny/segment_pretrain_100_0'

@@ -20,18 +20,7 @@ default_hooks = dict(
     throughput=dict(mfu=None, type='mae_plugin.ThroughputHook'),
     timer=dict(type='IterTimerHook'))
 default_scope = 'mmpretrain'
-env_cfg = dict(
-    cudnn_benchmark=False,
-    dist_cfg=dict(backend='nccl'),
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
-launcher = 'none'
 load_from = None
-log_level = 'INFO'
-log_processor = dict(
-    by_epoch=False,
-    mean_pattern='^[^/]*(loss|time|grad_norm)',
-    type='LogProcessor',
-    window_size=50)
 model = dict(
     backbone=dict(
         bf16=True,
@@ -39,10 +28,7 @@ model = dict(
         drop_path_rate=0.0,
         embed_dim=192,
         img_size=128,
-        init_cfg=dict(
-            checkpoint=
-            '/work/main/work_dirs/neu_steel_tiny/pretrain/iter_12000.pth',
-            type='mae_plugin.MAEPretrained'),
+        init_cfg=dict(checkpoint='', type='mae_plugin.MAEPretrained'),
         num_heads=3,
         out_type='avg_featmap',
         patch_size=16,
@@ -80,10 +66,10 @@ optim_wrapper = dict(
     constructor='mae_plugin.LayerDecayOptimWrapperConstructor',
     dtype='bfloat16',
     optimizer=dict(
-        betas=(
+        betas=[
             0.9,
             0.999,
-        ),
+        ],
         fused=True,
         lr=0.0005,
         type='AdamW',
@@ -104,7 +90,6 @@ prepare_data = dict(
     seg='data/neu_seg.tar',
     type='neu')
 randomness = dict(diff_rank_seed=True, seed=0)
-resume = False
 test_cfg = dict()
 test_dataloader = dict(
     batch_size=64,
@@ -126,19 +111,19 @@ test_dataloader = dict(
             dict(
                 backend='pillow',
                 interpolation='bicubic',
-                scale=(
+                scale=[
                     160,
                     160,
-                ),
+                ],
                 type='Resize'),
             dict(type='PackInputs'),
         ],
         type='CustomDataset'),
-    num_workers=0,
-    persistent_workers=False,
-    pin_memory=False,
     sampler=dict(shuffle=False, type='DefaultSampler'))
-test_evaluator = dict(topk=(1, ), type='Accuracy')
+test_evaluator = dict(
+    topk=[
+        1,
+    ], type='Accuracy')
 train_cfg = dict(max_iters=150, type='IterBasedTrainLoop', val_interval=150)
 train_dataloader = dict(
     batch_size=32,
@@ -160,10 +145,10 @@ train_dataloader = dict(
                 dict(type='LoadImageFromFile'),
                 dict(
                     backend='pillow',
-                    crop_ratio_range=(
+                    crop_ratio_range=[
                         0.3,
                         1.0,
-                    ),
+                    ],
                     interpolation='bicubic',
                     scale=160,
                     type='RandomResizedCrop'),
@@ -175,9 +160,6 @@ train_dataloader = dict(
         seed=0,
         share=1.0,
         type='mae_plugin.LabelShare'),
-    num_workers=0,
-    persistent_workers=False,
-    pin_memory=False,
     sampler=dict(shuffle=True, type='InfiniteSampler'))
 val_cfg = dict()
 val_dataloader = dict(
@@ -200,21 +182,16 @@ val_dataloader = dict(
             dict(
                 backend='pillow',
                 interpolation='bicubic',
-                scale=(
+                scale=[
                     160,
                     160,
-                ),
+                ],
                 type='Resize'),
             dict(type='PackInputs'),
         ],
         type='CustomDataset'),
-    num_workers=0,
-    persistent_workers=False,
-    pin_memory=False,
     sampler=dict(shuffle=False, type='DefaultSampler'))
-val_evaluator = dict(topk=(1, ), type='Accuracy')
-visualizer = dict(
-    type='Visualizer', vis_backends=[
-        dict(type='LocalVisBackend'),
-    ])
-work_dir = '/work/main/work_dirs/neu_steel_tiny/classify_pretrain_100_0'
+val_evaluator = dict(
+    topk=[
+        1,
+    ], type='Accuracy')

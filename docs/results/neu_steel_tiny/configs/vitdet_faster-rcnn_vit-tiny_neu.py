@@ -21,18 +21,7 @@ default_hooks = dict(
     throughput=dict(mfu=None, type='mae_plugin.ThroughputHook'),
     timer=dict(type='IterTimerHook'))
 default_scope = 'mmdet'
-env_cfg = dict(
-    cudnn_benchmark=False,
-    dist_cfg=dict(backend='nccl'),
-    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
-launcher = 'none'
 load_from = None
-log_level = 'INFO'
-log_processor = dict(
-    by_epoch=False,
-    mean_pattern='^[^/]*(loss|time|grad_norm)',
-    type='LogProcessor',
-    window_size=50)
 model = dict(
     backbone=dict(
         bf16=True,
@@ -40,16 +29,13 @@ model = dict(
         drop_path_rate=0.0,
         embed_dim=192,
         img_size=128,
-        init_cfg=dict(
-            checkpoint=
-            '/work/main/work_dirs/neu_steel_tiny/pretrain/iter_12000.pth',
-            type='mae_plugin.MAEPretrained'),
+        init_cfg=dict(checkpoint='', type='mae_plugin.MAEPretrained'),
         num_heads=3,
         out_type='featmap',
         patch_size=16,
         rel_pos=None,
         type='mae_plugin.PlainViT',
-        window_block_indexes=(),
+        window_block_indexes=[],
         window_size=0,
         with_cls_token=True),
     data_preprocessor=dict(
@@ -71,11 +57,11 @@ model = dict(
         extra_level=False,
         in_channels=192,
         out_channels=64,
-        scales=(
+        scales=[
             2,
             1,
             0.5,
-        ),
+        ],
         type='mae_plugin.SimpleFeaturePyramid'),
     roi_head=dict(
         bbox_head=dict(
@@ -219,10 +205,10 @@ optim_wrapper = dict(
     constructor='mae_plugin.LayerDecayOptimWrapperConstructor',
     dtype='float32',
     optimizer=dict(
-        betas=(
+        betas=[
             0.9,
             0.999,
-        ),
+        ],
         fused=True,
         lr=0.001,
         type='AdamW',
@@ -243,7 +229,6 @@ prepare_data = dict(
     seg='data/neu_seg.tar',
     type='neu')
 randomness = dict(diff_rank_seed=True, seed=0)
-resume = False
 test_cfg = dict()
 test_dataloader = dict(
     batch_size=8,
@@ -251,36 +236,33 @@ test_dataloader = dict(
         ann_file='annotations/val.json',
         data_prefix=dict(img='images'),
         data_root='data/neu/detection',
-        metainfo=dict(
-            classes=(
-                'crazing',
-                'inclusion',
-                'patches',
-                'pitted_surface',
-                'rolled-in_scale',
-                'scratches',
-            )),
+        metainfo=dict(classes=[
+            'crazing',
+            'inclusion',
+            'patches',
+            'pitted_surface',
+            'rolled-in_scale',
+            'scratches',
+        ]),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(keep_ratio=True, scale=(
+            dict(keep_ratio=True, scale=[
                 160,
                 160,
-            ), type='Resize'),
+            ], type='Resize'),
             dict(type='LoadAnnotations', with_bbox=True),
             dict(
-                meta_keys=(
+                meta_keys=[
                     'img_id',
                     'img_path',
                     'ori_shape',
                     'img_shape',
                     'scale_factor',
-                ),
+                ],
                 type='PackDetInputs'),
         ],
         test_mode=True,
         type='CocoDataset'),
-    num_workers=0,
-    persistent_workers=False,
     sampler=dict(shuffle=False, type='DefaultSampler'))
 test_evaluator = dict(
     ann_file='data/neu/detection/annotations/val.json',
@@ -294,15 +276,14 @@ train_dataloader = dict(
             ann_file='annotations/train.json',
             data_prefix=dict(img='images'),
             data_root='data/neu/detection',
-            metainfo=dict(
-                classes=(
-                    'crazing',
-                    'inclusion',
-                    'patches',
-                    'pitted_surface',
-                    'rolled-in_scale',
-                    'scratches',
-                )),
+            metainfo=dict(classes=[
+                'crazing',
+                'inclusion',
+                'patches',
+                'pitted_surface',
+                'rolled-in_scale',
+                'scratches',
+            ]),
             pipeline=[
                 dict(type='LoadImageFromFile'),
                 dict(type='LoadAnnotations', with_bbox=True),
@@ -320,28 +301,28 @@ train_dataloader = dict(
                     type='RandomFlip'),
                 dict(
                     keep_ratio=True,
-                    ratio_range=(
+                    ratio_range=[
                         0.8,
                         1.5,
-                    ),
-                    scale=(
+                    ],
+                    scale=[
                         160,
                         160,
-                    ),
+                    ],
                     type='RandomResize'),
                 dict(
-                    crop_size=(
+                    crop_size=[
                         160,
                         160,
-                    ),
+                    ],
                     crop_type='absolute',
                     type='RandomCrop'),
                 dict(
                     keep_empty=False,
-                    min_gt_bbox_wh=(
+                    min_gt_bbox_wh=[
                         4,
                         4,
-                    ),
+                    ],
                     type='FilterAnnotations'),
                 dict(type='PackDetInputs'),
             ],
@@ -349,8 +330,6 @@ train_dataloader = dict(
         seed=0,
         share=1.0,
         type='mae_plugin.LabelShare'),
-    num_workers=0,
-    persistent_workers=False,
     sampler=dict(shuffle=True, type='InfiniteSampler'))
 val_cfg = dict()
 val_dataloader = dict(
@@ -359,43 +338,35 @@ val_dataloader = dict(
         ann_file='annotations/val.json',
         data_prefix=dict(img='images'),
         data_root='data/neu/detection',
-        metainfo=dict(
-            classes=(
-                'crazing',
-                'inclusion',
-                'patches',
-                'pitted_surface',
-                'rolled-in_scale',
-                'scratches',
-            )),
+        metainfo=dict(classes=[
+            'crazing',
+            'inclusion',
+            'patches',
+            'pitted_surface',
+            'rolled-in_scale',
+            'scratches',
+        ]),
         pipeline=[
             dict(type='LoadImageFromFile'),
-            dict(keep_ratio=True, scale=(
+            dict(keep_ratio=True, scale=[
                 160,
                 160,
-            ), type='Resize'),
+            ], type='Resize'),
             dict(type='LoadAnnotations', with_bbox=True),
             dict(
-                meta_keys=(
+                meta_keys=[
                     'img_id',
                     'img_path',
                     'ori_shape',
                     'img_shape',
                     'scale_factor',
-                ),
+                ],
                 type='PackDetInputs'),
         ],
         test_mode=True,
         type='CocoDataset'),
-    num_workers=0,
-    persistent_workers=False,
     sampler=dict(shuffle=False, type='DefaultSampler'))
 val_evaluator = dict(
     ann_file='data/neu/detection/annotations/val.json',
     metric='bbox',
     type='CocoMetric')
-visualizer = dict(
-    type='Visualizer', vis_backends=[
-        dict(type='LocalVisBackend'),
-    ])
-work_dir = '/work/main/work_dirs/neu_steel_tiny/detect_pretrain_100_0'
