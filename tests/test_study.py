@@ -193,3 +193,16 @@ def test_the_tool_writes_what_there_is(cfg, chain, run_tool, tmp_path):
     assert '| 100 % of the labels | 20.0 ± 0.0 | 0.0 ± 0.0 |' in out
     assert {file.name for file in (tmp_path / 'kept').iterdir()} == {
         'results.md', 'results.csv', 'runs.csv', 'label_efficiency.svg', 'logs', 'configs'}
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'configs' / 'chains').glob('neu_*.py')), ids=lambda path: path.stem)
+def test_chains_on_steel(path):
+    """Every stage's config takes its changes; runs of one start and task differ from those of the others."""
+    for library in ('mmpretrain', 'mmdet', 'mmseg'):
+        pytest.importorskip(library)
+    cfg = load_config(path).to_dict()
+    if 'study' in cfg:
+        cfg['study'] |= dict(labels=cfg['study']['labels'][-1:], seeds=1)
+    chain = Chain(read_chain(cfg, (), path.name), cfg['work_dir'])
+    inputs = [json.dumps({**chain.inputs(stage), 'from': stage.init_from}) for stage in chain.stages.values()]
+    assert len(inputs) == len(set(inputs)) and cfg['work_dir'] == f'work_dirs/{path.stem}'

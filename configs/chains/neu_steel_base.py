@@ -4,22 +4,16 @@
 
 As ``neu_steel_tiny.py``, with an encoder of the base size. Not yet run.
 """
+_base_ = './neu_steel_small.py'
 work_dir = 'work_dirs/neu_steel_base'
+config = 'configs/pretrain/mae_vit-base-p16_neu.py'
 stages = [
-    dict(name='pretrain', config='configs/pretrain/mae_vit-base-p16_neu.py'),
-    dict(
-        name='pretrain_10',
-        config='configs/pretrain/mae_vit-base-p16_neu.py',
-        cfg_options={'+train_dataloader.dataset.max_images': 423}),
+    dict(name='pretrain', config=config),
+    dict(name='pretrain_10', config=config, cfg_options={'+train_dataloader.dataset.max_images': 423}),
 ]
-all_layers = {'optim_wrapper.paramwise_cfg.layer_decay_rate': 1.0}
 study = dict(
     tasks=dict(
         classify='configs/classification/vit-base_neu.py',
         detect='configs/detection/vitdet_faster-rcnn_vit-base_neu.py',
-        segment='configs/segmentation/upernet_vit-base_neu.py'),
-    starts={'pretrained': 'pretrain', 'pretrained on 10 %': 'pretrain_10', 'from scratch': None},
-    scratch=dict(classify=all_layers, detect=all_layers, segment=all_layers),
-    labels=[100, 30, 10],
-    seeds=3)
-del all_layers
+        segment='configs/segmentation/upernet_vit-base_neu.py'))
+del config

@@ -4,6 +4,7 @@
 
 As ``neu_steel_tiny.py``, with the configs of ``neu_steel.py``. Not yet run.
 """
+_base_ = './_base_/steel_study.py'
 work_dir = 'work_dirs/neu_steel_small'
 stages = [
     dict(name='pretrain', config='configs/pretrain/mae_vit-small-p16_neu.py'),
@@ -18,8 +19,5 @@ study = dict(
         classify='configs/classification/vit-small_neu.py',
         detect='configs/detection/vitdet_faster-rcnn_vit-small_neu.py',
         segment='configs/segmentation/upernet_vit-small_neu.py'),
-    starts={'pretrained': 'pretrain', 'pretrained on 10 %': 'pretrain_10', 'from scratch': None},
-    scratch=dict(classify=all_layers, detect=all_layers, segment=all_layers),
-    labels=[100, 30, 10],
-    seeds=3)
+    scratch=dict(classify=all_layers, detect=all_layers, segment=all_layers))
 del all_layers

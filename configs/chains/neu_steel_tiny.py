@@ -6,6 +6,7 @@ Two pretrainings, on all 4,227 pictures and on a tenth of them; then classificat
 each, and from scratch, with 100, 30 and 10 % of the labels, three times: 81 short runs, a few hours. docs/results.md
 has what came out.
 """
+_base_ = './_base_/steel_study.py'
 work_dir = 'work_dirs/neu_steel_tiny'
 stages = [
     dict(name='pretrain', config='configs/pretrain/mae_vit-tiny-p16_neu.py'),
@@ -22,9 +23,6 @@ study = dict(
         classify='configs/classification/vit-tiny_neu.py',
         detect='configs/detection/vitdet_faster-rcnn_vit-tiny_neu.py',
         segment='configs/segmentation/fcn_vit-tiny_neu.py'),
-    starts={'pretrained': 'pretrain', 'pretrained on 10 %': 'pretrain_10', 'from scratch': None},
     scratch=dict(
-        classify={decay: 1.0, rate: 1e-3}, detect={decay: 1.0, rate: 3e-4}, segment={decay: 1.0, rate: 3e-4}),
-    labels=[100, 30, 10],
-    seeds=3)
+        classify={decay: 1.0, rate: 1e-3}, detect={decay: 1.0, rate: 3e-4}, segment={decay: 1.0, rate: 3e-4}))
 del rate, decay

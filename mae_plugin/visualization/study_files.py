@@ -24,8 +24,8 @@ def write_study(chain: Chain, folder: Path, source: str) -> str:
         results.md  results.csv  label_efficiency.svg
         runs.csv            a line for each run
         logs/STAGE.csv      training loss and validations
-        configs/NAME.py     the whole config of the first run of each config file, without the paths of one machine; what
-                            others change is in runs.csv
+        configs/NAME.py     the whole config of the first run of each config file, without the paths of a machine;
+                            what others change is in runs.csv
 
     Args:
         chain: The study.
