@@ -12,6 +12,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
+from torchvision.ops import box_iou
 
 from mae_plugin.datasets.prepare import prepare_data
 from mae_plugin.visualization.results import StageRun
@@ -100,9 +101,11 @@ def box_score(sample: Any) -> float:
     """
     truth = annotated(sample)
     found = detected(sample, len(truth.labels))
-    overlaps = [max((_iou(box, other) for other in found.boxes[found.labels == label]), default=0.)
-                for box, label in zip(truth.boxes, truth.labels, strict=True)]
-    return float(np.mean(overlaps)) if overlaps else 1.
+    if not len(truth.labels):
+        return 1.
+    overlaps = box_iou(torch.from_numpy(truth.boxes), torch.from_numpy(found.boxes)).numpy()
+    same = truth.labels[:, None] == found.labels
+    return float(np.max(overlaps * same, axis=1, initial=0.).mean())
 
 
 def map_score(sample: Any) -> float:
@@ -116,9 +119,3 @@ def map_score(sample: Any) -> float:
     ious = [((truth == label) & (found == label)).sum() / ((truth == label) | (found == label)).sum()
             for label in classes]
     return float(np.mean(ious)) if ious else 1.
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    width, height = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
-    shared = max(width, 0) * max(height, 0)
-    return shared / max(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared, 1e-9)

@@ -17,7 +17,7 @@ from mae_plugin.visualization.pictures import Sheet, Tile
 from mae_plugin.visualization.results import Row, StageRun, number
 from mae_plugin.visualization.sheets import make_sheets
 from mae_plugin.visualization.study import Row as StudyRow
-from mae_plugin.visualization.study import read_rows, said_of_seeds, study_svg
+from mae_plugin.visualization.study import read_rows, said_of_seeds, study_svg, tables
 from mae_plugin.visualization.style import STYLE
 
 _PACKAGES = ('torch', 'torchvision', 'timm', 'numpy', 'mmengine', 'mmcv', 'mmdet', 'mmseg', 'mmpretrain')
@@ -148,15 +148,13 @@ def _results(rows: Sequence[Row]) -> str:
 
 
 def _study(rows: Sequence[StudyRow]) -> str:
-    starts = list(dict.fromkeys(row.start for row in rows))
-    lines = [f'<tr><th></th>{"".join(f"<th>{escape(start)}</th>" for start in starts)}</tr>']
-    for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
-        mine = {(row.labels, row.start): row for row in rows if (row.task, row.metric) == (task, metric)}
-        lines.append(f'<tr class="task"><td colspan="{len(starts) + 1}">{escape(task.capitalize())} '
+    lines = []
+    for (task, metric), (head, *body) in tables(rows).items():
+        if not lines:
+            lines.append(f'<tr>{"".join(f"<th>{escape(cell)}</th>" for cell in head)}</tr>')
+        lines.append(f'<tr class="task"><td colspan="{len(head)}">{escape(task.capitalize())} '
                      f'<span>{escape(metric)}</span></td></tr>')
-        lines += [f'<tr><td>{labels} % of the labels</td>'
-                  f'{"".join(f"<td>{escape(str(mine[labels, start]))}</td>" for start in starts)}</tr>'
-                  for labels in dict.fromkeys(labels for labels, _ in mine)]
+        lines += [f'<tr>{"".join(f"<td>{escape(cell)}</td>" for cell in line)}</tr>' for line in body]
     return f"""
 <h2>With how many labels</h2>
 <div class="wide results"><table>

@@ -91,15 +91,23 @@ def read_rows(chain: Chain) -> list[Row]:
     return list(rows.values())
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """A table for each metric: a line for each share of the labels, a column for each start."""
-    parts = []
+def tables(rows: Sequence[Row]) -> dict[tuple[str, str], list[list[str]]]:
+    """Task and metric to lines: a head with the starts, then a line for each share of the labels."""
+    found = {}
     for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
         mine = {(row.labels, row.start): row for row in rows if (row.task, row.metric) == (task, metric)}
         starts = list(dict.fromkeys(start for _, start in mine))
-        lines = [[f'{task.capitalize()}, {metric}', *starts], ['---', *['---:'] * len(starts)]]
-        lines += [[f'{labels} % of the labels', *(str(mine[labels, start]) for start in starts)]
-                  for labels in dict.fromkeys(labels for labels, _ in mine)]
+        found[task, metric] = [['', *starts], *(
+            [f'{labels} % of the labels', *(str(mine[labels, start]) for start in starts)]
+            for labels in dict.fromkeys(labels for labels, _ in mine))]
+    return found
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """A table for each metric: a line for each share of the labels, a column for each start."""
+    parts = []
+    for (task, metric), ((_, *starts), *body) in tables(rows).items():
+        lines = [[f'{task.capitalize()}, {metric}', *starts], ['---', *['---:'] * len(starts)], *body]
         parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
     return '\n\n'.join(parts) + '\n'
 
