@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from mae_plugin.engine import knn
 from mae_plugin.engine.knn import extract_features, knn_accuracy, knn_scores
+from mae_plugin.utils.run_config import load_config
 from mae_plugin.weights.safe_load import load_file
 
 PRETRAIN = ROOT / 'configs/pretrain/mae_vit-mini-p8_digits-knn.py'
@@ -168,3 +169,20 @@ def test_the_tool_reads_any_checkpoint_of_the_encoder(folders, run_tool, tiny_ma
         code, out, err = run_tool('knn', ROOT / 'configs/classification/vit-mini_digits.py', f'{name}.pth', '--k', 3,
                                   '--feature', 'avg_featmap', '--cfg-options', *options)
         assert code == 0 and 'kNN, k=3: 100.00 % top-1' in out, out + err
+
+
+def test_the_tool_sees_through_a_share_of_the_labels(folders, run_tool, tiny_mae):  # noqa: F811
+    """Four of six labelled pictures, two of each class: with ``k=5`` there are too few."""
+    pytest.importorskip('mmpretrain')
+    cfg = load_config(ROOT / 'configs/classification/vit-mini_digits.py', [
+        'prepare_data=None', 'model.backbone.depth=3', 'model.backbone.img_size=64', 'model.backbone.num_heads=3',
+        'model.backbone.patch_size=16', 'model.backbone.embed_dim=48', 'val_dataloader.num_workers=0',
+        *(f'{part}_dataloader.dataset.metainfo.classes=[dark,light]' for part in ('train', 'val'))])
+    cfg.train_dataloader.dataset = dict(
+        type='mae_plugin.LabelShare', share=.6, seed=0, dataset=cfg.train_dataloader.dataset)
+    cfg.dump('shared.py')
+    torch.save(dict(state_dict=tiny_mae.state_dict()), 'x.pth')
+    code, out, err = run_tool('knn', 'shared.py', 'x.pth', '--k', 4)
+    assert code == 0 and 'kNN, k=4: ' in out, out + err
+    code, _, err = run_tool('knn', 'shared.py', 'x.pth', '--k', 5)
+    assert code == 1 and 'k=5 is not in 1 to 4' in err

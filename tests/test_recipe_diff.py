@@ -228,6 +228,15 @@ def test_settings_of_wrapped_data_sets_are_found(times):
         'not understood: train_dataloader.dataset.dataset.indices']  # the run is counted in iterations
 
 
+@pytest.mark.parametrize('share, facts', [(1., []), (.5, ['share of the labels'])])
+def test_a_share_of_the_labels_is_a_difference(share, facts):
+    cfg = load_config(CONFIGS / DETECT)
+    need(cfg)
+    cfg.train_dataloader.dataset = dict(
+        type='mae_plugin.LabelShare', share=share, seed=3, dataset=cfg.train_dataloader.dataset)
+    assert [difference.fact for difference in compare(cfg, cfg.recipe.name)] == facts
+
+
 @pytest.mark.parametrize('path', [PRETRAIN, FINETUNE, SCRATCH, PROBE, DETECT, LVIS, SEGMENT])
 def test_an_accumulated_batch_is_the_published_one(path):
     cfg = load_config(CONFIGS / path)

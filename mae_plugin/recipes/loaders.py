@@ -70,7 +70,7 @@ def _innermost(cfg, phase: str) -> tuple[dict[str, object], Part]:
         inner = dataset('dataset')
         if dataset.type == 'ClassBalancedDataset':
             facts['repeat factor of rare classes'] = f'{dataset("oversample_thr")}, rounded up'
-        elif dataset.type == 'mae_plugin.LabelShare':
+        elif dataset.type == 'LabelShare':
             dataset.ignore('seed')
             if dataset('share', 1.) != 1:
                 facts['share of the labels'] = dataset('share')
