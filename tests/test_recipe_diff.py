@@ -228,7 +228,7 @@ def test_settings_of_wrapped_data_sets_are_found(times):
         'not understood: train_dataloader.dataset.dataset.indices']  # the run is counted in iterations
 
 
-@pytest.mark.parametrize('share, facts', [(1., []), (.5, ['share of the labels'])])
+@pytest.mark.parametrize('share, facts', [(1., []), (.5, ['not understood: train_dataloader.dataset.share'])])
 def test_a_share_of_the_labels_is_a_difference(share, facts):
     cfg = load_config(CONFIGS / DETECT)
     need(cfg)

@@ -73,7 +73,7 @@ def _innermost(cfg, phase: str) -> tuple[dict[str, object], Part]:
         elif dataset.type == 'LabelShare':
             dataset.ignore('seed')
             if dataset('share', 1.) != 1:
-                facts['share of the labels'] = dataset('share')
+                facts[f'not understood: {dataset.path}.share'] = dataset('share')
         elif dataset.type != 'RepeatDataset':
             facts[f'not understood: {dataset.path}'] = dataset.type
         elif 'max_iters' in cfg.train_cfg:
