@@ -72,8 +72,8 @@ def _innermost(cfg, phase: str) -> tuple[dict[str, object], Part]:
             facts['repeat factor of rare classes'] = f'{dataset("oversample_thr")}, rounded up'
         elif dataset.type == 'LabelShare':
             dataset.ignore('seed')
-            if dataset('share', 1.) != 1:
-                facts[f'not understood: {dataset.path}.share'] = dataset('share')
+            if (share := dataset('share', 1.)) != 1:
+                facts[f'not understood: {dataset.path}.share'] = share
         elif dataset.type != 'RepeatDataset':
             facts[f'not understood: {dataset.path}'] = dataset.type
         elif 'max_iters' in cfg.train_cfg:
